@@ -1,0 +1,45 @@
+# Every target makes what it needs first: a virtual environment in .venv, and what is installed in it.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo up test check bench format
+help:  ## What can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
+
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python 3.11, 3.12 or 3.13 is needed; this is {v.major}.{v.minor}. Try: make PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing the requirements into .venv (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	@echo "Installing what tests and checks need into .venv (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+demo: .venv/installed  ## A real scrape of a bundled site, live in the browser (ONCE=1 ends after the job)
+	@$(BIN)/python manage.py demo $(if $(filter 1,$(ONCE)),--once) $(if $(PORT),--port $(PORT))
+
+up: .venv/installed  ## The product on this machine: pages on http://127.0.0.1:8000 and workers
+	@$(BIN)/python manage.py up
+
+test: .venv/installed-dev  ## All tests, the browser's included
+	@$(BIN)/python -m jobs.tests.run
+
+check: .venv/installed-dev  ## Format, lint, types, imports, templates, migrations, settings, then the tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy jobs osint
+	$(BIN)/lint-imports
+	$(BIN)/djlint --lint templates
+	$(BIN)/python manage.py makemigrations --check --dry-run
+	PUBLIC_URL=https://fieldwork.example.org $(BIN)/python manage.py check --deploy --fail-level WARNING
+	$(MAKE) test
+
+bench: .venv/installed-dev  ## Figures as JSON lines, beside their baselines
+	@$(BIN)/python -m bench.run
+
+format: .venv/installed-dev  ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .

@@ -1,0 +1,137 @@
+"""Admin of jobs: to look at, to cancel and to retry. What a hand edit would falsify is read-only."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from unfold.admin import ModelAdmin, TabularInline
+
+from jobs import registry
+from jobs.errors import NotAllowed
+from jobs.manager import JobManager
+from jobs.models import Artifact, Job, JobAttempt, JobLog, Notification, WorkerProcess
+
+
+class ReadOnly:
+    """Rows are written by the system alone; changing or removing them here would make pages untrue."""
+
+    def has_add_permission(self, request: HttpRequest, *args: Any) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class AttemptInline(ReadOnly, TabularInline):
+    model = JobAttempt
+    extra = 0
+    fields = ("number", "outcome", "worker_id", "started_at", "ended_at", "memory_peak_mb", "cpu_seconds", "error_message")
+    readonly_fields = fields
+
+
+class TypeFilter(admin.SimpleListFilter):
+    title = "type"
+    parameter_name = "job_type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return registry.choices()
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        return queryset.filter(job_type=self.value()) if self.value() else queryset
+
+
+@admin.register(Job)
+class JobAdmin(ReadOnly, ModelAdmin):
+    list_display = ("name", "job_type", "status", "priority", "progress", "created_by", "created_at", "worker_id")
+    list_filter = ("status", TypeFilter, "priority", "queue_name", "created_at")
+    search_fields = ("id", "name", "error_message")
+    date_hierarchy = "created_at"
+    list_select_related = ("created_by",)
+    list_per_page = 50
+    show_full_result_count = False
+    inlines = (AttemptInline,)
+    actions = ("cancel_jobs", "retry_jobs")
+
+    @admin.display(description="Progress")
+    def progress(self, job: Job) -> str:
+        if job.total_steps:
+            return f"{job.completed_steps:,} of {job.total_steps:,}"
+        return f"{job.completed_steps:,}" if job.completed_steps else "–"
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("jobs.change_job")
+
+    @admin.action(description="Cancel selected jobs", permissions=["operate"])
+    def cancel_jobs(self, request: HttpRequest, queryset: QuerySet) -> None:
+        accepted = sum(JobManager().cancel_job(pk, "by an administrator", by=request.user) for pk in ids(queryset))
+        self.report(request, "cancelled", accepted, queryset.count() - accepted, "had ended already")
+
+    @admin.action(description="Retry selected jobs", permissions=["operate"])
+    def retry_jobs(self, request: HttpRequest, queryset: QuerySet) -> None:
+        accepted = refused = 0
+        for pk in ids(queryset):
+            try:
+                JobManager().retry_job(pk, by=request.user)
+                accepted += 1
+            except NotAllowed:
+                refused += 1
+        self.report(request, "put back in the queue", accepted, refused, "were not failed")
+
+    def report(self, request: HttpRequest, done: str, accepted: int, refused: int, why: str) -> None:
+        text = f"{accepted:,} {done}." + (f" {refused:,} {why} and were left alone." if refused else "")
+        self.message_user(request, text, messages.SUCCESS if accepted else messages.WARNING)
+
+
+def ids(queryset: QuerySet) -> list[Any]:
+    return list(queryset.values_list("pk", flat=True))
+
+
+@admin.register(JobAttempt)
+class JobAttemptAdmin(ReadOnly, ModelAdmin):
+    list_display = ("job", "number", "outcome", "worker_id", "started_at", "ended_at", "memory_peak_mb", "cpu_seconds")
+    list_filter = ("outcome",)
+    search_fields = ("job__id", "worker_id", "error_message")
+    list_select_related = ("job",)
+    show_full_result_count = False
+
+
+@admin.register(JobLog)
+class JobLogAdmin(ReadOnly, ModelAdmin):
+    list_display = ("timestamp", "job", "seq", "level", "message")
+    list_filter = ("level",)
+    search_fields = ("job__id",)
+    list_select_related = ("job",)
+    show_full_result_count = False
+    ordering = ("-timestamp",)
+
+
+@admin.register(Artifact)
+class ArtifactAdmin(ReadOnly, ModelAdmin):
+    list_display = ("name", "job", "media_type", "size", "sha256", "created_at")
+    search_fields = ("name", "sha256", "job__id")
+    list_select_related = ("job",)
+
+
+@admin.register(Notification)
+class NotificationAdmin(ReadOnly, ModelAdmin):
+    list_display = ("user", "text", "status", "created_at", "read_at")
+    list_filter = ("status",)
+    list_select_related = ("user",)
+
+
+@admin.register(WorkerProcess)
+class WorkerProcessAdmin(ReadOnly, ModelAdmin):
+    list_display = ("name", "queue_name", "host", "pid", "started_at", "seen", "job")
+
+    @admin.display(description="Seen")
+    def seen(self, worker: WorkerProcess) -> str:
+        return f"{(timezone.now() - worker.seen_at).total_seconds():.0f} s ago"
+
+    @admin.display(description="Job")
+    def job(self, worker: WorkerProcess) -> Any:
+        return Job.objects.running().filter(worker_id=worker.name).first() or "idle"

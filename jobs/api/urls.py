@@ -1,0 +1,17 @@
+"""Every path answers with and without a trailing slash."""
+
+from django.urls import include, path, re_path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from rest_framework.routers import SimpleRouter
+
+from jobs.api.views import JobViewSet
+
+router = SimpleRouter()
+router.trailing_slash = "/?"
+router.register("jobs", JobViewSet, basename="api-job")
+
+urlpatterns = [
+    re_path(r"^schema/?$", SpectacularAPIView.as_view(), name="api-schema"),
+    re_path(r"^docs/?$", SpectacularSwaggerView.as_view(url_name="api-schema"), name="api-docs"),
+    path("", include(router.urls)),
+]

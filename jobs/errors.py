@@ -1,0 +1,125 @@
+"""What can go wrong with a job, and for each kind: is it worth a retry, and what helps.
+
+Handlers raise these, or any exception at all; `jobs.retry.kind_of` decides about the others.
+The docstring of a class is the sentence that people read; `advice` says what usually helps.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+class Kind:
+    """Why an attempt ended badly, as stored in `Job.error_kind`."""
+
+    TRANSIENT = "transient"  # likely to pass: a host that does not answer
+    PERMANENT = "permanent"  # the same input will fail again
+    LIMIT = "limit"  # a limit of memory, CPU time or run time
+    LOST = "lost"  # the process is gone without a word
+    UNKNOWN = "unknown"  # an exception that nobody classified
+
+
+class JobError(Exception):
+    """The job could not go on."""
+
+    kind = Kind.UNKNOWN
+    advice = "Look at the log around the error, then retry."
+
+    def __init__(self, message: str = "", **data: Any) -> None:
+        super().__init__(message or self.__doc__)
+        self.data = data
+
+
+class TransientError(JobError):
+    """Something outside did not answer; it often does a little later."""
+
+    kind = Kind.TRANSIENT
+    advice = "It is tried again by itself. If it keeps failing, check that the host is reachable."
+
+
+class PermanentError(JobError):
+    """The same input would fail in the same way again."""
+
+    kind = Kind.PERMANENT
+    advice = "Change the parameters and start the job again."
+
+
+class UnknownJobType(PermanentError):
+    """No job type of that name is installed."""
+
+    advice = "Install or rename the job type, then retry."
+
+
+class InvalidParameters(PermanentError):
+    """The parameters do not fit the job type. `errors` maps field names to lists of messages."""
+
+    def __init__(self, errors: dict[str, list[str]]) -> None:
+        self.errors = errors
+        super().__init__("; ".join(f"{field}: {' '.join(texts)}" for field, texts in errors.items()))
+
+
+class InvalidResult(PermanentError):
+    """The handler returned something that cannot be stored as JSON."""
+
+    advice = "This is a fault in the job type: its result must be JSON and not too large."
+
+
+class MemoryLimitExceeded(JobError):
+    """The job used more memory than it may."""
+
+    kind = Kind.LIMIT
+    advice = "Raise the memory limit for this job, or split its input."
+
+    def __init__(self, limit_mb: int, peak_mb: float) -> None:
+        super().__init__(f"Needed more memory than the {limit_mb:,} MB it may use (peak {peak_mb:,.0f} MB)")
+
+
+class RunTimeExceeded(JobError):
+    """The job ran longer than it may."""
+
+    kind = Kind.LIMIT
+    advice = "Raise the time limit for this job, or split its input."
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"Ran longer than the {limit_s:,.0f} s it may")
+
+
+class WorkerLost(JobError):
+    """The process that ran the job is gone."""
+
+    kind = Kind.LOST
+    advice = "It is tried again by itself. If it happens each time, look at memory and at the last log lines."
+
+
+class NotAllowed(JobError):
+    """The action does not fit the state of the job. Shown to the person who asked; nothing changed."""
+
+    kind = Kind.PERMANENT
+
+
+class QuotaExceeded(NotAllowed):
+    """You have as many open jobs as one person may have."""
+
+
+class JobCancelled(BaseException):
+    """Raised inside a handler when its job was cancelled.
+
+    A BaseException, so that no `except Exception` of a handler swallows it.
+    """
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt ended, as it travels from the child to the worker: an exception made plain."""
+
+    kind: str
+    message: str
+    advice: str = ""
+    traceback: str = ""
+
+    @classmethod
+    def of(cls, error: BaseException, kind: str, traceback: str = "") -> "Failure":
+        name = type(error).__name__
+        text = str(error)
+        if not isinstance(error, JobError):
+            text = f"{name}: {text}" if text else name
+        return cls(kind, text, getattr(error, "advice", JobError.advice), traceback)

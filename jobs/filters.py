@@ -1,0 +1,93 @@
+"""The filters of the job list, shared by the page and the API."""
+
+from datetime import timedelta
+from typing import Any
+
+import django_filters as filters
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+from jobs import registry
+from jobs.models import Job
+from jobs.states import Priority, Status
+
+# What people look for, beyond the five statuses. Held and retrying are kinds of waiting.
+STATES = {
+    "waiting": "Waiting",
+    "held": "Held",
+    "retrying": "Retrying",
+    "running": "Running",
+    "completed": "Completed",
+    "failed": "Failed",
+    "cancelled": "Cancelled",
+}
+PERIODS = {"1h": "Last hour", "24h": "Last 24 hours", "7d": "Last 7 days", "30d": "Last 30 days"}
+HOURS = {"1h": 1, "24h": 24, "7d": 168, "30d": 720}
+SORTS = {
+    "-created": "-created_at", "created": "created_at", "-ended": "-completed_at", "ended": "completed_at",
+    "-priority": "-priority", "priority": "priority", "name": "name", "-name": "-name",
+}  # fmt: skip
+
+
+def state_query(state: str) -> Q:
+    now = timezone.now()
+    pending = Q(status=Status.PENDING)
+    retrying = pending & Q(hold_reason="", run_after__gt=now) & ~Q(error_kind="")
+    if state == "held":
+        return pending & ~Q(hold_reason="")
+    if state == "retrying":
+        return retrying
+    if state == "waiting":
+        return pending & Q(hold_reason="") & ~retrying
+    return Q(status=state.upper())
+
+
+class JobFilter(filters.FilterSet):
+    state = filters.MultipleChoiceFilter(choices=list(STATES.items()), method="by_state", label="State")
+    status = filters.MultipleChoiceFilter(choices=Status.choices, label="Status")
+    type = filters.MultipleChoiceFilter(field_name="job_type", choices=registry.choices, label="Type")
+    priority = filters.MultipleChoiceFilter(
+        choices=[(p.name, p.label) for p in Priority], method="by_priority", label="Priority"
+    )
+    by = filters.CharFilter(field_name="created_by__username", lookup_expr="exact", label="Started by")
+    subject = filters.UUIDFilter(field_name="subject_id", label="Subject")
+    since = filters.ChoiceFilter(choices=list(PERIODS.items()), method="by_period", label="Created")
+    created_after = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte", label="Created from")
+    created_before = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt", label="Created before")
+    q = filters.CharFilter(method="by_text", label="Text", max_length=200)
+    sort = filters.ChoiceFilter(choices=[(name, name) for name in SORTS], method="in_order", label="Order")
+
+    class Meta:
+        model = Job
+        fields: list[str] = []
+
+    def by_state(self, jobs: QuerySet, name: str, values: list[str]) -> QuerySet:
+        wanted = Q()
+        for value in values:
+            wanted |= state_query(value)
+        return jobs.filter(wanted)
+
+    def by_priority(self, jobs: QuerySet, name: str, values: list[str]) -> QuerySet:
+        return jobs.filter(priority__in=[Priority[value] for value in values]) if values else jobs
+
+    def by_period(self, jobs: QuerySet, name: str, value: str) -> QuerySet:
+        return jobs.filter(created_at__gte=timezone.now() - timedelta(hours=HOURS[value]))
+
+    def by_text(self, jobs: QuerySet, name: str, value: str) -> QuerySet:
+        text = value.replace("\x00", "").strip()
+        return jobs.filter(Q(name__icontains=text) | Q(error_message__icontains=text)) if text else jobs
+
+    def in_order(self, jobs: QuerySet, name: str, value: str) -> QuerySet:
+        return jobs.order_by(SORTS[value], "-id")
+
+
+def filtered(data: Any, jobs: QuerySet) -> tuple[JobFilter, list[str]]:
+    """A filter that can be used, and what of `data` made no sense and was left out, in words."""
+    form = JobFilter(data, queryset=jobs)
+    if form.is_valid():
+        return form, []
+    problems = [f"{form.form.fields[name].label}: {' '.join(errors)}" for name, errors in form.form.errors.items()]
+    good = data.copy()
+    for name in form.form.errors:
+        good.pop(name, None)
+    return JobFilter(good, queryset=jobs), problems

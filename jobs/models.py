@@ -1,0 +1,297 @@
+"""What is stored about a job: the job itself, its attempts, its log, its files, and who was told.
+
+The Job table is the queue and the truth. `Job.status` is written by `jobs.manager` alone.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+from django.db.models import Q
+from django.urls import reverse
+from django.utils import timezone
+
+from jobs.ids import uuid7
+from jobs.queries import JobQuerySet, OfJobQuerySet
+from jobs.states import ENDED, OPEN, Level, Priority, Status
+
+
+class Job(models.Model):
+    Status = Status
+    Priority = Priority
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    job_type = models.CharField(max_length=64)
+    name = models.CharField(max_length=200, help_text="What people read; made from the parameters.")
+    subject_id = models.UUIDField(null=True, blank=True)
+    status = models.CharField(max_length=9, choices=Status.choices, default=Status.PENDING)
+    priority = models.SmallIntegerField(choices=Priority.choices, default=Priority.NORMAL)
+    queue_name = models.CharField(max_length=64, default="default")
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="jobs"
+    )
+    parameters = models.JSONField(default=dict, blank=True, encoder=DjangoJSONEncoder)
+
+    progress_percent = models.FloatField(default=0.0)
+    current_step = models.CharField(max_length=300, blank=True)
+    total_steps = models.PositiveIntegerField(null=True, blank=True, help_text="Empty when it is not known.")
+    completed_steps = models.PositiveIntegerField(default=0)
+    problem_count = models.PositiveIntegerField(default=0, help_text="Items that failed while the job went on.")
+
+    created_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True, blank=True, help_text="Start of the latest attempt.")
+    completed_at = models.DateTimeField(null=True, blank=True, help_text="When it ended, in whatever way.")
+    progress_at = models.DateTimeField(null=True, blank=True, help_text="When work last moved on.")
+    run_after = models.DateTimeField(default=timezone.now, help_text="Not claimed before.")
+    hold_reason = models.CharField(max_length=200, blank=True)
+    estimated_duration = models.FloatField(null=True, blank=True, help_text="Seconds in all; empty when unknown.")
+
+    memory_usage_mb = models.FloatField(null=True, blank=True)
+    memory_peak_mb = models.FloatField(null=True, blank=True)
+    cpu_usage_percent = models.FloatField(null=True, blank=True, help_text="Of one core.")
+    memory_limit_mb = models.PositiveIntegerField(null=True, blank=True)
+    time_limit_s = models.PositiveIntegerField(null=True, blank=True)
+
+    result_data = models.JSONField(null=True, blank=True)
+    error_message = models.TextField(blank=True)
+    error_traceback = models.TextField(blank=True)
+    error_kind = models.CharField(max_length=16, blank=True)
+    error_advice = models.CharField(max_length=300, blank=True)
+    retry_count = models.PositiveIntegerField(default=0, help_text="Counted failures; the budget of max_retries.")
+    max_retries = models.PositiveIntegerField(default=4)
+
+    worker_id = models.CharField(max_length=120, blank=True)
+    attempt = models.PositiveIntegerField(default=0, help_text="Only grows: the fence against a late worker.")
+    beat = models.PositiveIntegerField(default=0, help_text="The lease: raised every 2 s while a worker watches.")
+    revision = models.PositiveBigIntegerField(default=0, help_text="Raised by each write that is published.")
+    log_seq = models.PositiveIntegerField(default=0, help_text="Number of the last log line.")
+    log_dropped = models.PositiveIntegerField(default=0, help_text="Lines over the limit: counted, not kept.")
+    cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    cancel_reason = models.CharField(max_length=300, blank=True)
+    cancelled_by = models.CharField(max_length=150, blank=True)
+
+    objects = JobQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-created_at", "-id")
+        permissions = (
+            ("view_all_jobs", "Can see the jobs of everybody"),
+            ("start_urgent_jobs", "Can start jobs with the priority urgent"),
+        )
+        constraints = (
+            models.CheckConstraint(
+                condition=Q(progress_percent__gte=0) & Q(progress_percent__lte=100), name="job_percent_0_to_100"
+            ),
+            models.CheckConstraint(condition=Q(status__in=Status.values), name="job_status_is_legal"),
+            models.CheckConstraint(condition=Q(priority__in=Priority.values), name="job_priority_is_legal"),
+            models.CheckConstraint(
+                condition=Q(status__in=sorted(ENDED), completed_at__isnull=False)
+                | (~Q(status__in=sorted(ENDED)) & Q(completed_at__isnull=True)),
+                name="job_ended_has_end_time",
+            ),
+            models.CheckConstraint(
+                condition=Q(total_steps__isnull=True) | Q(completed_steps__lte=models.F("total_steps")),
+                name="job_steps_within_total",
+            ),
+        )
+        indexes = (
+            models.Index(fields=("status", "-created_at"), name="job_status_created"),
+            models.Index(fields=("job_type", "-created_at"), name="job_type_created"),
+            models.Index(fields=("created_by", "-created_at"), name="job_creator_created"),
+            models.Index(fields=("subject_id", "-created_at"), name="job_subject_created"),
+            models.Index(fields=("-created_at", "-id"), name="job_created"),
+            models.Index(fields=("-completed_at",), name="job_completed", condition=Q(completed_at__isnull=False)),
+            models.Index(
+                fields=("created_by", "status"), name="job_open_by_creator", condition=Q(status__in=sorted(OPEN))
+            ),
+            models.Index(
+                fields=("queue_name", "priority", "run_after"), name="job_due", condition=Q(status=Status.PENDING)
+            ),
+            models.Index(
+                fields=("queue_name", "priority", "created_by", "run_after"),
+                name="job_due_by_creator",
+                condition=Q(status=Status.PENDING),
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("job-detail", args=[self.pk])
+
+    @property
+    def is_ended(self) -> bool:
+        return self.status in ENDED
+
+
+class JobAttempt(models.Model):
+    """One run of a job by one worker."""
+
+    class Outcome(models.TextChoices):
+        RUNNING = "running", "Running"
+        COMPLETED = "completed", "Completed"
+        FAILED = "failed", "Failed"
+        CANCELLED = "cancelled", "Cancelled"
+        PUT_BACK = "put_back", "Put back"
+        LOST = "lost", "Lost"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="attempts")
+    number = models.PositiveIntegerField()
+    outcome = models.CharField(max_length=10, choices=Outcome.choices, default=Outcome.RUNNING)
+    worker_id = models.CharField(max_length=120)
+    host = models.CharField(max_length=120)
+    process = models.JSONField(default=dict, blank=True, help_text="Session of the child: pid, start time, boot id.")
+    started_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True, blank=True)
+    error_kind = models.CharField(max_length=16, blank=True)
+    error_message = models.TextField(blank=True)
+    memory_peak_mb = models.FloatField(null=True, blank=True)
+    cpu_seconds = models.FloatField(null=True, blank=True)
+    samples = models.JSONField(default=list, blank=True, help_text="[seconds since start, MB, CPU % of a core], …")
+
+    objects = OfJobQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("job", "number")
+        constraints = (models.UniqueConstraint(fields=("job", "number"), name="attempt_once_per_number"),)
+
+    def __str__(self) -> str:
+        return f"Attempt {self.number} of {self.job_id}"
+
+
+class JobLog(models.Model):
+    """One line. `seq` counts within the job, over all its attempts, without holes."""
+
+    Level = Level
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="logs", db_index=False)
+    seq = models.PositiveIntegerField()
+    attempt = models.PositiveIntegerField(default=0)
+    level = models.PositiveSmallIntegerField(choices=Level.choices, default=Level.INFO)
+    message = models.TextField()
+    timestamp = models.DateTimeField(default=timezone.now)
+    step_name = models.CharField(max_length=300, blank=True)
+    data = models.JSONField(default=dict, blank=True)
+
+    objects = OfJobQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("job", "seq")
+        constraints = (models.UniqueConstraint(fields=("job", "seq"), name="log_once_per_seq"),)
+        indexes = (models.Index(fields=("job", "level", "seq"), name="log_by_level"),)
+
+    def __str__(self) -> str:
+        return f"{self.seq} {self.get_level_display()} {self.message[:80]}"
+
+
+def artifact_path(artifact: "Artifact", filename: str) -> str:
+    """Below the artifact folder by ids alone: a name given by a job never becomes part of a path."""
+    return f"{artifact.job_id}/{artifact.id}"
+
+
+class Artifact(models.Model):
+    """A file that a job made: evidence, export, report. Its bytes are fixed by `sha256`."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    job = models.ForeignKey(Job, null=True, on_delete=models.SET_NULL, related_name="artifacts")
+    subject_id = models.UUIDField(null=True, blank=True)
+    attempt = models.PositiveIntegerField(default=0)
+    name = models.CharField(max_length=200)
+    media_type = models.CharField(max_length=100, default="application/octet-stream")
+    file = models.FileField(upload_to=artifact_path, max_length=200)
+    size = models.PositiveBigIntegerField()
+    sha256 = models.CharField(max_length=64)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = OfJobQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("created_at", "id")
+        constraints = (models.UniqueConstraint(fields=("job", "name"), name="artifact_once_per_name"),)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("artifact", args=[self.pk])
+
+    @classmethod
+    def keep(cls, job: Job, path: Path, name: str, media_type: str) -> "Artifact":
+        """Move a finished local file into the artifact store and record it.
+
+        The row comes last, so that no half file is ever offered. A second file of the same name
+        replaces the first (a retry writes the same output again).
+        """
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            size = path.stat().st_size
+            stream.seek(0)
+            artifact = cls(
+                job=job, subject_id=job.subject_id, attempt=job.attempt, name=name, media_type=media_type,
+                size=size, sha256=digest,
+            )  # fmt: skip
+            artifact.file.save(name, stream, save=False)
+        old = cls.objects.filter(job=job, name=name).first()
+        if old is not None:
+            old.delete()
+            old.file.delete(save=False)
+        artifact.save(force_insert=True)
+        path.unlink()
+        return artifact
+
+
+class Notification(models.Model):
+    """One person is told of one end of one job."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="notifications")
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="notifications")
+    attempt = models.PositiveIntegerField()
+    status = models.CharField(max_length=9, choices=Status.choices)
+    text = models.CharField(max_length=500)
+    created_at = models.DateTimeField(default=timezone.now)
+    read_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("-created_at", "-id")
+        constraints = (
+            models.UniqueConstraint(fields=("user", "job", "attempt"), name="notification_once_per_attempt"),
+        )
+        indexes = (
+            models.Index(fields=("user", "-created_at"), name="notification_unread", condition=Q(read_at=None)),
+        )
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class WorkerProcess(models.Model):
+    """A worker that is alive: its cluster refreshes `seen_at` every second while the process exists."""
+
+    name = models.CharField(max_length=120, unique=True)
+    queue_name = models.CharField(max_length=64)
+    host = models.CharField(max_length=120)
+    pid = models.PositiveIntegerField()
+    cluster = models.UUIDField()
+    started_at = models.DateTimeField(default=timezone.now)
+    seen_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ("name",)
+        verbose_name_plural = "worker processes"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def as_uuid(value: Any) -> UUID:
+    """A UUID from what a raw query returned: text on SQLite, a UUID on PostgreSQL."""
+    return value if isinstance(value, UUID) else UUID(str(value))
+

@@ -1,0 +1,213 @@
+"""How a job is shown: its badge, its sentence and its figures.
+
+Pages, sockets, the API and the terminal all show what is made here, so they cannot differ.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.utils import timezone
+
+from jobs import conf, registry, words
+from jobs.manager import cancelled_line, summary_of
+from jobs.models import Job
+from jobs.resources import unserved_queues
+from jobs.states import Status
+
+# A running job that reports nothing for so long is said to be quiet.
+QUIET_S = 60.0
+
+
+@dataclass(frozen=True)
+class Badge:
+    """`key` names the colours and the icon."""
+
+    key: str
+    label: str
+
+
+def badge(job: Job, now: datetime | None = None) -> Badge:
+    now = now or timezone.now()
+    if job.status == Status.PENDING:
+        if job.hold_reason:
+            return Badge("held", "Held")
+        if job.error_kind and job.run_after > now:
+            return Badge("retrying", f"Retries in {words.duration((job.run_after - now).total_seconds())}")
+        return Badge("waiting", "Waiting")
+    if job.status == Status.RUNNING:
+        if job.cancel_requested_at:
+            return Badge("held", "Cancelling")
+        return Badge("running", "Running, quiet" if quiet_s(job, now) else "Running")
+    if job.status == Status.COMPLETED and job.problem_count:
+        return Badge("completed", f"Completed, {words.count(job.problem_count, 'problem')}")
+    return Badge(job.status.lower(), Status(job.status).label)
+
+
+def sentence(job: Job, now: datetime | None = None, *, unserved: bool = False) -> str:
+    """How things stand, in words. `unserved`: no live worker serves the job's queue."""
+    now = now or timezone.now()
+    if job.status == Status.PENDING:
+        return waiting_sentence(job, now, unserved)
+    if job.status == Status.RUNNING:
+        return running_sentence(job, now)
+    if job.status == Status.COMPLETED:
+        return summary_of(job.job_type, job.result_data) or "Done"
+    if job.status == Status.FAILED:
+        return job.error_message.partition("\n")[0][:300]
+    return cancelled_line(job.cancelled_by, job.cancel_reason)
+
+
+def waiting_sentence(job: Job, now: datetime, unserved: bool) -> str:
+    if job.hold_reason:
+        return job.hold_reason
+    if unserved:
+        return f"No worker serves the queue “{job.queue_name}”, so it cannot start"
+    if job.error_kind and job.run_after > now:
+        tries = job.max_retries + 1
+        return f"Try {job.retry_count} of {tries} failed: {job.error_message.partition(chr(10))[0][:200]}"
+    return "Waiting for a free worker"
+
+
+def running_sentence(job: Job, now: datetime) -> str:
+    if job.cancel_requested_at:
+        asked = words.duration((now - job.cancel_requested_at).total_seconds())
+        grace = conf.get("cancel_grace_s") + conf.get("terminate_grace_s")
+        return f"Asked to stop {asked} ago; it is ended {words.duration(grace)} after that at the latest"
+    parts = [job.current_step or "Started"]
+    unit = unit_of(job)
+    if job.total_steps:
+        parts.append(f"{job.completed_steps:,} of {words.count(job.total_steps, unit)}")
+    elif job.completed_steps:
+        parts.append(words.count(job.completed_steps, unit))
+    left = left_s(job, now)
+    if left is not None:
+        parts.append(f"about {words.about(left)} left")
+    if job.problem_count:
+        parts.append(words.count(job.problem_count, "problem"))
+    silent = quiet_s(job, now)
+    if silent:
+        using = "still using CPU" if (job.cpu_usage_percent or 0) >= 5 else "not using CPU"
+        parts.append(f"no progress for {words.duration(silent)}, {using}")
+    return " · ".join(parts)
+
+
+def unit_of(job: Job) -> str:
+    kind = registry.find(job.job_type)
+    return kind.unit if kind else "step"
+
+
+def elapsed_s(job: Job, now: datetime | None = None) -> float | None:
+    """Seconds of the latest attempt, until now or until its end; never negative."""
+    if job.started_at is None or job.status == Status.PENDING:
+        return None
+    end = job.completed_at or now or timezone.now()
+    return max(0.0, (end - job.started_at).total_seconds())
+
+
+def left_s(job: Job, now: datetime | None = None) -> float | None:
+    """Seconds that are likely left, or None when nothing is known."""
+    elapsed = elapsed_s(job, now)
+    if job.status != Status.RUNNING or job.estimated_duration is None or elapsed is None:
+        return None
+    return max(0.0, job.estimated_duration - elapsed)
+
+
+def quiet_s(job: Job, now: datetime) -> float | None:
+    """Seconds without progress of a running job, once they are worth a word."""
+    if job.progress_at is None:
+        return None
+    silent = (now - job.progress_at).total_seconds()
+    return silent if silent >= QUIET_S else None
+
+
+def percent(job: Job) -> float | None:
+    """None when the total is not known: then no bar is drawn."""
+    if job.status == Status.COMPLETED:
+        return 100.0
+    if job.total_steps is None and not job.progress_percent:
+        return None
+    return job.progress_percent
+
+
+def pace(job: Job) -> str:
+    """Steps per second or minute of the latest attempt; empty when it says nothing."""
+    elapsed = elapsed_s(job)
+    if not elapsed or elapsed < 2 or not job.completed_steps:
+        return ""
+    rate = job.completed_steps / elapsed
+    unit = unit_of(job)
+    return f"{rate:.1f} {unit}s/s" if rate >= 1 else f"{rate * 60:.1f} {unit}s/min"
+
+
+def live_fields(job: Job, now: datetime | None = None) -> dict[str, Any]:
+    """What a page shows of a job and a socket keeps current. Seconds and MB are numbers, words are ready."""
+    now = now or timezone.now()
+    shown = badge(job, now)
+    return {
+        "id": str(job.pk),
+        "status": job.status,
+        "attempt": job.attempt,
+        "revision": job.revision,
+        "badge": shown.key,
+        "label": shown.label,
+        "sentence": sentence(job, now),
+        "percent": percent(job),
+        "step": job.current_step,
+        "completed": job.completed_steps,
+        "total": job.total_steps,
+        "problems": job.problem_count,
+        "elapsed": elapsed_s(job, now),
+        "left": left_s(job, now),
+        "pace": pace(job),
+        "memory": words.megabytes(job.memory_usage_mb),
+        "cpu": "" if job.cpu_usage_percent is None else f"{job.cpu_usage_percent:.0f} %",
+    }
+
+
+def decorate(jobs: list[Job]) -> list[Job]:
+    """Give each job `badge`, `sentence` and the figures that rows show. One query for all."""
+    now = timezone.now()
+    unserved = unserved_queues({job.queue_name for job in jobs if job.status == Status.PENDING})
+    for job in jobs:
+        job.badge = badge(job, now)
+        job.sentence = sentence(job, now, unserved=job.queue_name in unserved)
+        job.percent = percent(job)
+        job.elapsed = elapsed_s(job, now)
+        job.left = left_s(job, now)
+        job.type_label = type_label(job.job_type)
+    return jobs
+
+
+def type_label(job_type: str) -> str:
+    kind = registry.find(job_type)
+    return kind.label if kind else job_type
+
+
+def chart(samples: list[list[float]], limit_mb: float | None, *, width: int = 306, height: int = 100) -> dict[str, Any]:
+    """Paths of an SVG chart of memory (area, in MB) and CPU (line, % of a core) over seconds.
+
+    The memory axis ends at the limit when the limit is near, so that the distance to it can be seen.
+    """
+    if len(samples) < 2:
+        return {}
+    start, end = samples[0][0], samples[-1][0]
+    peak = max(s[1] for s in samples)
+    top = limit_mb if limit_mb and peak > limit_mb / 4 else max(peak * 1.25, 1.0)
+    cpu_top = max(100.0, max(s[2] for s in samples))
+
+    def point(seconds: float, value: float, most: float) -> str:
+        x = (seconds - start) / (end - start) * width if end > start else 0
+        return f"{x:.1f},{height - min(value / most, 1.0) * (height - 4):.1f}"
+
+    memory = " ".join(point(t, mb, top) for t, mb, _ in samples)
+    return {
+        "width": width,
+        "height": height,
+        "memory": memory,
+        "area": f"0,{height} {memory} {width},{height}",
+        "cpu": " ".join(point(t, cpu, cpu_top) for t, _, cpu in samples),
+        "limit_y": 4 if top == limit_mb else None,
+        "peak": words.megabytes(peak),
+        "span": words.duration(end - start),
+    }

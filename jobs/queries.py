@@ -1,0 +1,72 @@
+"""Querysets that speak the domain, shared by pages, API, sockets, admin and statistics.
+
+`visible_to` is the one rule about who may see a job, and everything goes through it.
+"""
+
+import uuid
+from datetime import datetime
+from typing import Any, Self
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils.module_loading import import_string
+
+from jobs.states import ENDED, OPEN, Status
+
+
+def subjects_of(user: Any) -> models.QuerySet | None:
+    """The subjects that `user` may see, as the project that uses us says, or None if it has none.
+
+    `settings.JOBS_SUBJECTS` names a function (user) → queryset whose rows have a UUID key, a text and
+    an address. Without it a person sees only what they created: deny by default.
+    """
+    path = getattr(settings, "JOBS_SUBJECTS", "")
+    return import_string(path)(user) if path else None
+
+
+class JobQuerySet(models.QuerySet):
+    def visible_to(self, user: Any) -> Self:
+        """Own jobs and those of subjects in the user's scope; all for those with `jobs.view_all_jobs`."""
+        if user is None or not user.is_authenticated or not user.is_active:
+            return self.none()
+        if user.has_perm("jobs.view_all_jobs"):
+            return self
+        return self.filter(in_scope(user, creator="created_by"))
+
+    def running(self, job_id: uuid.UUID | None = None, attempt: int | None = None) -> Self:
+        """Running jobs; with `attempt`, only the one that still holds this attempt (the fence)."""
+        found = self.filter(status=Status.RUNNING)
+        if job_id is not None:
+            found = found.filter(pk=job_id)
+        return found if attempt is None else found.filter(attempt=attempt)
+
+    def waiting(self) -> Self:
+        return self.filter(status=Status.PENDING)
+
+    def due(self, now: datetime) -> Self:
+        return self.filter(run_after__lte=now, hold_reason="")
+
+    def ended(self) -> Self:
+        return self.filter(status__in=ENDED)
+
+    def open(self) -> Self:
+        return self.filter(status__in=OPEN)
+
+
+def in_scope(user: Any, *, creator: str) -> Q:
+    """Rows that a person made, or that belong to a subject in their scope."""
+    subjects = subjects_of(user)
+    mine = Q(**{creator: user})
+    return mine if subjects is None else mine | Q(subject_id__in=subjects.values("pk"))
+
+
+class OfJobQuerySet(models.QuerySet):
+    """Rows that belong to a job: as visible as their job."""
+
+    def visible_to(self, user: Any) -> Self:
+        from jobs.models import Job
+
+        return self.filter(job__in=Job.objects.visible_to(user))
+
+

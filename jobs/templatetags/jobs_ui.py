@@ -1,0 +1,43 @@
+"""Words and small pieces for templates."""
+
+from datetime import datetime
+from typing import Any
+
+from django import template
+from django.templatetags.static import static
+from django.utils import timezone
+from django.utils.html import format_html
+
+from jobs import words
+
+register = template.Library()
+
+register.filter("duration", words.duration)
+register.filter("about", words.about)
+register.filter("megabytes", words.megabytes)
+register.filter("filesize", words.size)
+
+
+@register.filter
+def ago(moment: datetime | None) -> str:
+    """“2 min ago” with the exact time on hover; kept current by the page's script."""
+    if moment is None:
+        return ""
+    exact = timezone.localtime(moment).strftime("%Y-%m-%d %H:%M:%S %Z")
+    return format_html('<time datetime="{}" title="{}" data-ago>{}</time>', moment.isoformat(), exact, words.ago(moment))
+
+
+@register.simple_tag
+def counted(number: int, noun: str, plural: str = "") -> str:
+    return words.count(number, noun, plural)
+
+
+@register.inclusion_tag("jobs/_badge.html")
+def badge(shown: Any) -> dict[str, Any]:
+    """`shown` is a jobs.presentation.Badge."""
+    return {"badge": shown}
+
+
+@register.simple_tag
+def icon(name: str) -> str:
+    return format_html('<svg class="icon" aria-hidden="true"><use href="{}#{}"></use></svg>', static("icons.svg"), name)

@@ -1,0 +1,286 @@
+"""ProgressTracker: all that a handler sees of the system.
+
+One face, two outlets. Inside a job's child process progress goes through a page of shared memory
+and log lines through a pipe, both read by the worker, so a step costs about a microsecond and what
+was said last survives a SIGKILL. Elsewhere (a shell, a test, a thread) they are calls to JobManager,
+coalesced. A tracker may be called from any thread or event loop.
+"""
+
+import mmap
+import os
+import struct
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import orjson
+
+from jobs import conf
+from jobs.errors import JobCancelled
+from jobs.manager import JobManager
+from jobs.states import Level
+
+STEP_BYTES_MAX = 900
+
+
+@dataclass
+class Progress:
+    """What a tracker has said so far. `total` is None while it is unknown."""
+
+    step: str = ""
+    completed: int = 0
+    total: int | None = None
+    problems: int = 0
+    estimated_s: float | None = None
+
+    @property
+    def percent(self) -> float | None:
+        return None if not self.total else min(100.0, 100.0 * self.completed / self.total)
+
+
+class Outlet(Protocol):
+    def progress(self, progress: Progress) -> None: ...
+    def log(self, line: dict[str, Any]) -> None: ...
+    def flush(self) -> None: ...
+
+
+class ProgressTracker:
+    """Reports the progress of one job.
+
+    `total_steps` may be None: then no percentage is invented. Every call raises JobCancelled once a
+    cancel was asked for (inside a child), in whichever thread it is made.
+    """
+
+    def __init__(self, job_id: uuid.UUID | str, total_steps: int | None = None, *, outlet: Outlet | None = None):
+        self.job_id = uuid.UUID(str(job_id))
+        self.state = Progress(total=check_total(total_steps))
+        self._outlet = outlet or DirectOutlet(self.job_id)
+        self._lock = threading.Lock()
+
+    def update_step(self, step_name: str, increment: int = 1) -> None:
+        """Name the step and count `increment` steps as done (0: it only begins)."""
+        state = self.state
+        with self._lock:
+            state.step = step_name
+            state.completed += increment
+            if state.total is not None and state.completed > state.total:
+                state.completed = state.total
+            self._outlet.progress(state)
+
+    def set_total(self, total_steps: int | None) -> None:
+        """Say how many steps there are, once it is known or when it has changed."""
+        with self._lock:
+            self.state.total = check_total(total_steps)
+            if self.state.total is not None:
+                self.state.completed = min(self.state.completed, self.state.total)
+            self._outlet.progress(self.state)
+
+    def set_estimated_duration(self, seconds: float) -> None:
+        """Override the estimate of the whole duration, in seconds from the start."""
+        if not seconds >= 0:
+            raise ValueError(f"A duration is a number of seconds from 0, not {seconds!r}.")
+        with self._lock:
+            self.state.estimated_s = float(seconds)
+            self._outlet.progress(self.state)
+
+    def log_debug(self, message: str, **data: Any) -> None:
+        self._log(Level.DEBUG, message, data)
+
+    def log_info(self, message: str, **data: Any) -> None:
+        self._log(Level.INFO, message, data)
+
+    def log_warning(self, message: str, **data: Any) -> None:
+        self._log(Level.WARNING, message, data)
+
+    def log_error(self, message: str, **data: Any) -> None:
+        self._log(Level.ERROR, message, data)
+
+    def item_failed(self, message: str, **data: Any) -> None:
+        """An item could not be done and the job goes on: an error in the log, counted as a problem."""
+        with self._lock:
+            self.state.problems += 1
+            self._outlet.progress(self.state)
+        self._log(Level.ERROR, message, data)
+
+    def _log(self, level: Level, message: str, data: dict[str, Any]) -> None:
+        self._outlet.log(
+            {
+                "level": int(level),
+                "message": clean_text(str(message), conf.get("log_line_chars_max")),
+                "timestamp": time.time(),
+                "step_name": self.state.step[:300],
+                "data": data,
+            }
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._outlet.flush()
+
+
+def check_total(total: int | None) -> int | None:
+    if total is not None and total < 0:
+        raise ValueError(f"The number of steps cannot be {total}.")
+    return total
+
+
+def clean_text(text: str, limit: int) -> str:
+    """Text that can be stored and shown: no control characters but newline and tab, no lone surrogates."""
+    if len(text) > limit:
+        text = f"{text[:limit]} … ({len(text) - limit:,} characters left out)"
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+    return text
+
+
+class SharedPage:
+    """The page between a child and its worker: progress one way, the wish to cancel the other.
+
+    A sequence counter guards it: odd while it is written; a reader that saw it change reads again.
+    """
+
+    SIZE = 4096
+    _CANCEL = 0  # one byte, written by the worker
+    _SEQ = struct.Struct("=Q")
+    _BODY = struct.Struct("=qqqdH")  # completed, total (-1 unknown), problems, estimate (-1 none), step bytes
+    _SEQ_AT = 8
+    _BODY_AT = 16
+    _STEP_AT = 16 + struct.calcsize("=qqqdH")
+
+    def __init__(self) -> None:
+        self.memory = mmap.mmap(-1, self.SIZE)  # anonymous and shared: seen by every later fork
+
+    def reset(self) -> None:
+        self.memory[: self.SIZE] = bytes(self.SIZE)
+
+    def write(self, progress: Progress) -> None:
+        memory, step = self.memory, progress.step.encode("utf-8", "replace")[:STEP_BYTES_MAX]
+        (seq,) = self._SEQ.unpack_from(memory, self._SEQ_AT)
+        self._SEQ.pack_into(memory, self._SEQ_AT, seq + 1)
+        total = -1 if progress.total is None else progress.total
+        estimate = -1.0 if progress.estimated_s is None else progress.estimated_s
+        self._BODY.pack_into(
+            memory, self._BODY_AT, progress.completed, total, progress.problems, estimate, len(step)
+        )
+        memory[self._STEP_AT : self._STEP_AT + len(step)] = step
+        self._SEQ.pack_into(memory, self._SEQ_AT, seq + 2)
+
+    def read(self) -> tuple[int, Progress]:
+        """(version, progress). The version is 0 until something was written."""
+        for _ in range(1000):
+            (before,) = self._SEQ.unpack_from(self.memory, self._SEQ_AT)
+            completed, total, problems, estimate, size = self._BODY.unpack_from(self.memory, self._BODY_AT)
+            step = bytes(self.memory[self._STEP_AT : self._STEP_AT + size])
+            (after,) = self._SEQ.unpack_from(self.memory, self._SEQ_AT)
+            if before == after and not before & 1:
+                break
+        # A child killed in the middle of a write leaves the counter odd: what is there is the best there is.
+        return before, Progress(
+            step=step.decode("utf-8", "replace"),
+            completed=completed,
+            total=None if total < 0 else total,
+            problems=problems,
+            estimated_s=None if estimate < 0 else estimate,
+        )
+
+    def ask_to_cancel(self) -> None:
+        self.memory[self._CANCEL] = 1
+
+    def is_cancelled(self) -> bool:
+        return self.memory[self._CANCEL] != 0
+
+
+class ChildOutlet:
+    """From inside the child: the shared page and the pipe."""
+
+    HEADER = struct.Struct("=I")
+
+    def __init__(self, page: SharedPage, pipe: int) -> None:
+        self.page = page
+        self.pipe = pipe
+        self.lock = threading.Lock()
+        self.lines = 0
+        self.lines_max = conf.get("log_lines_max")
+
+    def progress(self, progress: Progress) -> None:
+        self.page.write(progress)
+        if self.page.is_cancelled():
+            raise JobCancelled
+
+    def log(self, line: dict[str, Any]) -> None:
+        self.lines += 1
+        # Over the limit a line is counted by the worker, not sent as text.
+        self.send({"log": line} if self.lines <= self.lines_max else {"dropped": 1})
+        if self.page.is_cancelled():
+            raise JobCancelled
+
+    def send(self, frame: dict[str, Any]) -> None:
+        try:
+            body = orjson.dumps(frame, default=repr, option=orjson.OPT_NON_STR_KEYS)
+        except TypeError:  # integers over 64 bits, lone surrogates in data
+            frame["log"]["data"] = {"repr": repr(frame["log"]["data"]).encode("ascii", "replace").decode()}
+            body = orjson.dumps(frame)
+        data = memoryview(self.HEADER.pack(len(body)) + body)
+        with self.lock:
+            while data:
+                data = data[os.write(self.pipe, data) :]
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+
+class DirectOutlet:
+    """Outside a child: JobManager calls, at most one per `watch_interval_s`, and one at the end."""
+
+    def __init__(self, job_id: uuid.UUID) -> None:
+        self.job_id = job_id
+        self.manager = JobManager()
+        self.lines: list[dict[str, Any]] = []
+        self.latest: Progress | None = None
+        self.written_at = float("-inf")
+
+    def progress(self, progress: Progress) -> None:
+        self.latest = progress
+        self._write_if_due()
+
+    def log(self, line: dict[str, Any]) -> None:
+        self.lines.append(as_log_row(line))
+        self._write_if_due()
+
+    def _write_if_due(self) -> None:
+        if time.monotonic() - self.written_at >= conf.get("watch_interval_s"):
+            self.flush()
+
+    def flush(self) -> None:
+        self.written_at = time.monotonic()
+        latest, self.latest = self.latest, None
+        lines, self.lines = self.lines, []
+        if latest is not None:
+            self.manager.update_progress(self.job_id, latest.percent, latest.step, **progress_fields(latest))
+        if lines:
+            self.manager.append_logs(self.job_id, lines)
+
+
+def progress_fields(progress: Progress) -> dict[str, Any]:
+    """The columns of a Job that a Progress fills."""
+    fields: dict[str, Any] = {
+        "completed_steps": progress.completed,
+        "total_steps": progress.total,
+        "problem_count": progress.problems,
+    }
+    if progress.estimated_s is not None:
+        fields["estimated_duration"] = progress.estimated_s
+    return fields
+
+
+def as_log_row(line: dict[str, Any]) -> dict[str, Any]:
+    """A line as it travels (seconds since the epoch) as JobManager takes it (aware datetime)."""
+    return {**line, "timestamp": datetime.fromtimestamp(line["timestamp"], UTC)}

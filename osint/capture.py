@@ -1,0 +1,169 @@
+"""From a response to a Document: what the page says, and the record that proves it."""
+
+import hashlib
+import io
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urljoin, urlsplit
+
+import py3langid
+import trafilatura
+from selectolax.lexbor import LexborHTMLParser
+from trafilatura.utils import detect_encoding
+from warcio.statusandheaders import StatusAndHeaders
+from warcio.warcwriter import WARCWriter
+
+from osint.fetching import Fetched, Hop
+
+LINKS_MAX = 2_000
+TEXT_CHARS_MAX = 2_000_000
+META_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
+
+
+@dataclass
+class Page:
+    """What was read from one response."""
+
+    content_type: str
+    charset: str = ""
+    title: str = ""
+    text: str = ""
+    author: str = ""
+    published: str = ""
+    language: str = ""
+    links: list[str] = field(default_factory=list)
+
+
+def read_page(fetched: Fetched) -> Page:
+    """Title, text, author, date, language and links. What is neither HTML nor text keeps its type alone."""
+    content_type, charset = split_content_type(fetched.header("content-type"), fetched.content)
+    page = Page(content_type=content_type)
+    if content_type in ("text/html", "application/xhtml+xml"):
+        page.charset, html = to_text(fetched.content, charset)
+        read_html(page, html, fetched.last.url)
+    elif content_type == "text/plain":
+        page.charset, page.text = to_text(fetched.content, charset)
+    page.text = clean(page.text)[:TEXT_CHARS_MAX]
+    if not page.language and len(page.text) >= 40:
+        page.language = py3langid.classify(page.text[:5000])[0]
+    return page
+
+
+def split_content_type(header: str, content: bytes) -> tuple[str, str]:
+    kind, _, rest = header.partition(";")
+    charset = re.search(r"charset\s*=\s*[\"']?([\w.:-]{1,40})", rest, re.IGNORECASE)
+    kind = kind.strip().lower()
+    if not kind:
+        kind = "text/html" if content.lstrip()[:100].lower().startswith((b"<!doctype html", b"<html")) else "application/octet-stream"
+    return kind, charset[1] if charset else ""
+
+
+def to_text(content: bytes, declared: str) -> tuple[str, str]:
+    """(charset, text): a byte order mark wins, then the header, then <meta>, then a guess from the bytes."""
+    meta = META_CHARSET.search(content[:4096])
+    candidates = [declared, meta[1].decode("ascii") if meta else ""]
+    if content.startswith(b"\xef\xbb\xbf"):
+        candidates.insert(0, "utf-8-sig")
+    elif content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        candidates.insert(0, "utf-16")
+    for name in filter(None, candidates):
+        try:
+            return name.lower(), content.decode(name)
+        except (LookupError, UnicodeDecodeError):
+            continue
+    for name in ["utf-8", *detect_encoding(content)]:
+        try:
+            return name, content.decode(name)
+        except (LookupError, UnicodeDecodeError):
+            continue
+    return "utf-8", content.decode("utf-8", "replace")
+
+
+def read_html(page: Page, html: str, url: str) -> None:
+    tree = LexborHTMLParser(html)
+    page.links = list(dict.fromkeys(links_of(tree, url)))[:LINKS_MAX]
+    root = tree.root
+    page.language = ((root.attributes.get("lang") if root else None) or "").split("-")[0].lower()[:12]
+    found = trafilatura.bare_extraction(html, url=url, with_metadata=True, include_comments=False)
+    if found is not None:
+        page.text = found.text or ""
+        page.title = clean(found.title or "")[:500]
+        page.author = clean(found.author or "")[:300]
+        page.published = (found.date or "")[:40]
+    if not page.title:
+        title = tree.css_first("title")
+        page.title = clean(title.text(strip=True))[:500] if title else ""
+
+
+def links_of(tree: LexborHTMLParser, url: str) -> list[str]:
+    base = tree.css_first("base[href]")
+    start = urljoin(url, base.attributes.get("href") or "") if base else url
+    found = []
+    for anchor in tree.css("a[href]"):
+        try:
+            link = urljoin(start, (anchor.attributes.get("href") or "").strip()).partition("#")[0]
+            if urlsplit(link).scheme in ("http", "https") and len(link) <= 2000:
+                found.append(link)
+        except ValueError:
+            continue
+    return found
+
+
+def clean(text: str) -> str:
+    """Without NUL, which PostgreSQL cannot store, and lone surrogates, which nobody can."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8").strip()
+
+
+def sha256(hop: Hop) -> str:
+    return hashlib.sha256(hop.body).hexdigest()
+
+
+class Evidence:
+    """A WARC file (ISO 28500) that grows by one request and response per hop, each record on disk at once.
+
+    Every record is its own gzip member, so a file cut off by a crash is readable up to its last record.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def __enter__(self) -> Self:
+        new = not self.path.exists()
+        self.stream = self.path.open("ab")
+        self.writer = WARCWriter(self.stream, gzip=True)
+        if new:
+            about = {"software": "Fieldwork", "format": "WARC File Format 1.0"}
+            self.writer.write_record(self.writer.create_warcinfo_record(self.path.name, about))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stream.close()
+
+    def add(self, fetched: Fetched) -> None:
+        for hop in fetched.hops:
+            when = {"WARC-Date": hop.fetched_at.strftime("%Y-%m-%dT%H:%M:%SZ")}
+            # the body is stored after chunking was undone, so the header that announced it is renamed
+            headers = [("X-Archive-Orig-" + k if k.lower() == "transfer-encoding" else k, v) for k, v in hop.headers]
+            response = self.writer.create_warc_record(
+                hop.url,
+                "response",
+                payload=io.BytesIO(hop.body),
+                length=len(hop.body),
+                http_headers=StatusAndHeaders(f"{hop.status} {hop.reason}".strip(), headers, protocol="HTTP/1.1"),
+                warc_headers_dict=dict(when),
+            )
+            path = urlsplit(hop.url)
+            target = (path.path or "/") + (f"?{path.query}" if path.query else "")
+            request = self.writer.create_warc_record(
+                hop.url,
+                "request",
+                http_headers=StatusAndHeaders(f"GET {target} HTTP/1.1", hop.request_headers, is_http_request=True),
+                warc_headers_dict={**when, "WARC-Concurrent-To": response.rec_headers.get_header("WARC-Record-ID")},
+            )
+            self.writer.write_record(response)
+            self.writer.write_record(request)
+        self.stream.flush()

@@ -1,0 +1,1 @@
+"""One file per job type; `jobs.registry.autodiscover` imports each of them at start."""

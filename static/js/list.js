@@ -1,0 +1,40 @@
+// Rows of jobs: they change in place; new ones wait behind a button.
+
+import { refreshRegions, slowly } from "./regions.js";
+
+const button = document.querySelector("[data-new-rows]");
+const fresh = new Set();
+const redraw = slowly(() => refreshRegions(), 1000);
+const redrawFigures = slowly(() => refreshRegions(), 4000);
+
+export function showRow(message) {
+  const rows = document.querySelectorAll(`[data-rows] tr[data-job="${message.id}"]`);
+  for (const row of rows) replace(row, message);
+  if (button) { if (!rows.length && message.status === "PENDING") announce(message.id); }
+  else if (!rows.length || message.status !== "RUNNING") redraw();
+}
+
+function replace(row, message) {
+  if (Number(row.dataset.revision) > message.revision) return;
+  const holder = document.createElement("template");
+  holder.innerHTML = message.html.trim();
+  const next = holder.content.firstElementChild;
+  const bar = row.querySelector("progress"), nextBar = next.querySelector("progress");
+  if (bar && nextBar && bar.className === nextBar.className) { bar.value = nextBar.value; nextBar.replaceWith(bar); }
+  const focused = row.contains(document.activeElement);
+  row.replaceWith(next);
+  if (focused) next.querySelector("a")?.focus();
+}
+
+function announce(id) {
+  fresh.add(id);
+  button.hidden = false;
+  button.textContent = fresh.size === 1 ? "1 new job" : `${fresh.size} new jobs`;
+}
+
+export function showStats() { redrawFigures(); }
+
+export function startList() {
+  button?.addEventListener("click", () => location.reload());
+  document.querySelector("[data-filters]")?.addEventListener("change", (event) => event.currentTarget.requestSubmit());
+}

@@ -1,0 +1,53 @@
+// What every page has: the live mark, the bell, times that stay current.
+
+import { Live } from "./live.js";
+import { refreshRegions } from "./regions.js";
+import { showRow, showStats, startList } from "./list.js";
+import { ago } from "./words.js";
+
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+if (zone && !document.cookie.includes(`tz=${encodeURIComponent(zone)}`)) {
+  document.cookie = `tz=${encodeURIComponent(zone)}; path=/; max-age=31536000; samesite=lax`;
+}
+
+function notify(message) {
+  const unread = document.querySelector("[data-unread]");
+  if (unread) { unread.hidden = false; unread.textContent = Number(unread.textContent) + 1; }
+  const toast = document.createElement("div");
+  toast.className = `toast ${message.status.toLowerCase()}`;
+  const link = document.createElement("a");
+  link.href = `/jobs/${message.job}/`;
+  link.textContent = message.text;
+  const close = document.createElement("button");
+  close.type = "button";
+  close.textContent = "✕";
+  close.setAttribute("aria-label", "Close");
+  close.addEventListener("click", () => toast.remove());
+  toast.append(link, close);
+  document.querySelector("[data-toasts]").append(toast);
+  setTimeout(() => toast.remove(), 12000);
+}
+
+function receive(message) {
+  if (message.type === "notification") notify(message);
+  else if (message.type === "job.row") showRow(message);
+  else if (message.type === "queue.stats") showStats();
+}
+
+const path = document.body.dataset.socket;
+const hasRows = path && !path.includes("?");
+if (path) {
+  // after an interruption the rows on the page may be behind: draw them again
+  let greeted = false;
+  const greet = () => { if (greeted && hasRows) refreshRegions(); greeted = true; return null; };
+  new Live(path, { receive, greet, poll: () => { if (hasRows) refreshRegions(); }, pollEvery: 3000 });
+  startList();
+}
+if (document.querySelector("[data-job-page]")) import("./job.js").then((job) => job.startJobPage());
+
+setInterval(() => {
+  for (const time of document.querySelectorAll("[data-ago]")) {
+    const text = ago(Date.parse(time.dateTime));
+    if (text && time.textContent !== text) time.textContent = text;
+  }
+}, 15000);

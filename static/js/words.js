@@ -1,0 +1,25 @@
+// The same words as jobs/words.py, for what ticks in the browser.
+
+export function duration(seconds) {
+  if (seconds < 1) return `${Math.max(seconds, 0).toFixed(1)} s`;
+  const whole = Math.floor(seconds);
+  const two = (n) => String(n).padStart(2, "0");
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
+  if (whole < 86400) return `${Math.floor(whole / 3600)} h ${two(Math.floor(whole % 3600 / 60))} min`;
+  return `${Math.floor(whole / 86400)} d ${Math.floor(whole % 86400 / 3600)} h`;
+}
+
+export function about(seconds) {
+  if (seconds < 55) return seconds > 7 ? `${Math.max(5, Math.round(seconds / 5) * 5)} s` : "a few seconds";
+  if (seconds < 5400) return `${Math.max(1, Math.round(seconds / 60))} min`;
+  return `${Math.round(seconds / 3600)} h`;
+}
+
+export function ago(moment) {
+  const seconds = (Date.now() - moment) / 1000;
+  if (seconds < 45) return "just now";
+  if (seconds < 3600) return `${Math.max(1, Math.round(seconds / 60))} min ago`;
+  if (seconds < 22 * 3600) return `${Math.round(seconds / 3600)} h ago`;
+  return null; // older than that it does not change while one looks
+}
