@@ -51,6 +51,9 @@ class UnixTransport:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.setblocking(False)
 
+    def close(self) -> None:
+        self.socket.close()
+
     def send(self, group: str, message: dict[str, Any], retry: bool) -> bool:
         data = orjson.dumps([group, message])
         if len(data) > DATAGRAM_BYTES_MAX:
@@ -81,6 +84,9 @@ class RedisTransport:
         layer: Any = get_channel_layer()
         self.serialize = layer.serialize
 
+    def close(self) -> None:
+        self.client.close()
+
     def send(self, group: str, message: dict[str, Any], retry: bool) -> bool:
         if time.monotonic() < self.closed_until:
             return False
@@ -100,6 +106,8 @@ def _transport() -> UnixTransport | RedisTransport:
     """One transport per process; a fork makes its own."""
     global _kept
     if _kept is None or _kept.pid != os.getpid():
+        if _kept is not None:
+            _kept.close()
         _kept = RedisTransport(settings.REDIS_URL) if settings.REDIS_URL else UnixTransport(settings.LIVE_SOCKET)
     return _kept
 
@@ -145,6 +153,10 @@ class Receiver:
         finally:
             os.umask(umask)
         loop.add_reader(self.socket, self.drain)
+
+    def close(self) -> None:
+        self.loop.remove_reader(self.socket)
+        self.socket.close()
 
     def drain(self) -> None:
         """Read all that waits, so that senders find room in the short kernel queue."""

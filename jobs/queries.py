@@ -65,8 +65,7 @@ class OfJobQuerySet(models.QuerySet):
     """Rows that belong to a job: as visible as their job."""
 
     def visible_to(self, user: Any) -> Self:
-        from jobs.models import Job
-
-        return self.filter(job__in=Job.objects.visible_to(user))
+        jobs = self.model._meta.get_field("job").related_model.objects
+        return self.filter(job__in=jobs.visible_to(user))
 
 

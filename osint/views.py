@@ -29,7 +29,7 @@ def subject_list(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         form.instance.created_by = request.user
         return redirect(form.save())
-    subjects = Subject.objects.visible_to(request.user).annotate(document_count=Count("documents"))
+    subjects = Subject.objects.visible_to(request.user).annotate(document_count=Count("documents")).order_by("name", "id")
     page = Paginator(subjects, 50).get_page(request.GET.get("page"))
     return render(request, "osint/subject_list.html", {"page": page, "form": form}, status=422 if form.errors else 200)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection
 
+from jobs import live
 from jobs.manager import JobManager
 from jobs.models import Job, WorkerProcess
 
@@ -47,6 +49,13 @@ def wait_for(condition: Callable[[], Any], what: str = "", deadline_s: float = D
         if time.monotonic() > until:
             pytest.fail(f"Waited {deadline_s:.0f} s in vain for {what or condition}")
         time.sleep(0.02)  # the pace of looking, not a wait for something to have happened
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_transport_is_left_open() -> Iterator[None]:
+    yield
+    if live._kept is not None:
+        live._kept.close()
 
 
 @pytest.fixture
@@ -136,6 +145,32 @@ def start_cluster(transactional_db: None) -> Iterator[Callable[..., ClusterProce
 @pytest.fixture
 def cluster(start_cluster: Callable[..., ClusterProcess]) -> ClusterProcess:
     return start_cluster()
+
+
+class Stack:
+    """A real `manage.py up`: the web server, with the workers or without."""
+
+    def __init__(self, port: int, *, workers: bool = True, **jobs: Any) -> None:
+        self.port, self.workers, self.jobs = port, workers, jobs
+        self.base = f"http://127.0.0.1:{port}"
+        self.start()
+
+    def start(self) -> None:
+        arguments = [] if self.workers else ["--no-workers"]
+        self.process = subprocess.Popen(
+            [sys.executable, "manage.py", "up", "--port", str(self.port), *arguments],
+            cwd=ROOT, env=process_environment(**self.jobs), stdout=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        wait_for(self.answers, "the web server to answer")
+
+    def answers(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(DEADLINE_S)
 
 
 class Gate:

@@ -1,0 +1,278 @@
+"""What an analyst sees in a real browser while real workers run real jobs."""
+
+import os
+import re
+import signal
+
+import psutil
+import pytest
+from playwright.sync_api import expect
+
+from jobs.manager import JobManager
+from jobs.models import Job
+from jobs.states import ENDED, Status
+from jobs.tests.e2e.conftest import Viewer
+from jobs.tests.fixtures import reload, status_of, wait_for
+
+pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture(autouse=True)
+def people(analyst, other):
+    """Before the stack, which signs them in."""
+
+
+@pytest.fixture
+def gated(analyst, gate):
+    return JobManager().create_job("sample_steps", parameters={"total": 10, "gate": str(gate)}, created_by=analyst, name="Ten steps")
+
+
+def mark_reload(page):
+    """A page that is loaded again loses this."""
+    page.evaluate("window.firstView = true")
+
+
+def was_not_reloaded(page):
+    return page.evaluate("window.firstView === true")
+
+
+def bar(page):
+    return float(page.locator("[data-bar]").evaluate("bar => bar.value"))
+
+
+def test_job_progress_ui_updates(sign_in, gated, gate, analyst):
+    """The bar moves on a page that is never loaded again, run by a cluster in another process."""
+    page = sign_in()
+    page.goto(gated.get_absolute_url())
+    mark_reload(page)
+    expect(page.locator("[data-live]")).to_have_text("Live")
+    expect(page.locator(".page-head .badge")).to_have_text("Running")
+    seen = [bar(page)]
+    for step in (2, 5, 9):
+        gate.open_to(step)
+        expect(page.locator("[data-field=done]")).to_have_text(f"{step} of 10")
+        expect(page.locator("[data-log]")).to_contain_text(f"Line of step {step}")
+        seen.append(bar(page))
+    assert seen == [0.0, 20.0, 50.0, 90.0]
+    expect(page.locator("[data-field=memory]")).to_contain_text("MB")
+    gate.open_to(10)
+    expect(page.locator(".page-head .badge")).to_have_text("Completed")
+    expect(page.locator("#r-result")).to_contain_text("10 steps")
+    expect(page.locator(".toast")).to_contain_text("Ten steps: 10 steps")
+    expect(page.locator("[data-unread]")).to_have_text("1")
+    assert bar(page) == 100.0
+    assert was_not_reloaded(page)
+    numbers = page.locator("[data-log] li > span:first-child").all_inner_texts()
+    assert [int(n) for n in numbers] == list(range(1, reload(gated).log_seq + 1))
+
+
+def test_job_cancellation_workflow(sign_in, gated):
+    page = sign_in()
+    page.goto(gated.get_absolute_url())
+    expect(page.locator(".page-head .badge")).to_have_text("Running")
+    page.click("text=Cancel this job")
+    expect(page.locator(".page-head .badge")).to_have_text("Cancelled")
+    expect(page.locator("#r-now")).to_contain_text("Cancelled by ortega")
+    expect(page.locator("text=Cancel this job")).to_have_count(0)
+    expect(page.locator("[data-log]")).to_contain_text("ortega asked to cancel")
+    assert status_of(gated) == Status.CANCELLED
+
+
+def test_job_history_and_logs(sign_in, analyst, gate):
+    """A failed job explains itself: reason, ways on, attempts, log by level, traceback."""
+    gate.open_to(2)
+    parameters = {"total": 3, "gate": str(gate), "fail_at": 2, "error": "transient"}
+    job = JobManager().create_job("sample_steps", parameters=parameters, created_by=analyst, max_retries=1)
+    wait_for(lambda: status_of(job) in ENDED, "both tries")
+    page = sign_in()
+    page.goto("/jobs/?state=failed")
+    page.click(f"tr[data-job='{job.pk}'] a")
+    expect(page.locator(".trouble h2")).to_have_text("ConnectionError: Step 2 went wrong")
+    expect(page.locator(".trouble")).to_contain_text("Retry now")
+    attempts = page.locator("section", has=page.locator("h2:text-is('Attempts')")).locator("tbody tr")
+    expect(attempts).to_have_count(2)
+    page.click("summary:has-text('Show')")
+    expect(page.locator("pre")).to_contain_text("ConnectionError")
+    page.click("a.chip:has-text('Errors')")
+    assert all("ERROR" in text for text in page.locator("[data-log] li").all_inner_texts())
+    page.click("a.chip:has-text('All')")
+    page.click("text=Look at the log around the error")
+    target = page.locator("[data-log] li:target")
+    expect(target).to_contain_text("Failed: ConnectionError")
+    with page.expect_download() as download:
+        page.click("text=Download log")
+    text = download.value.path().read_text()
+    assert len(text.splitlines()) == reload(job).log_seq
+    page.click("text=Retry now")
+    wait_for(lambda: reload(job).attempt == 3, "the try that was asked for")
+
+
+def test_two_browsers_on_one_job_move_together(sign_in, gated, gate):
+    one, two = sign_in(), sign_in()
+    for page in (one, two):
+        page.goto(gated.get_absolute_url())
+        expect(page.locator("[data-live]")).to_have_text("Live")
+    for step in (3, 7):
+        gate.open_to(step)
+        for page in (one, two):
+            expect(page.locator("[data-field=done]")).to_have_text(f"{step} of 10")
+    gate.open_to(10)
+    for page in (one, two):
+        expect(page.locator(".page-head .badge")).to_have_text("Completed")
+
+
+BREAK_SOCKETS = """
+  const Real = WebSocket;
+  window.sockets = [];
+  window.WebSocket = class extends Real {
+    constructor(...a) { if (window.broken) a[0] = "ws://127.0.0.1:1/"; super(...a); window.sockets.push(this); }
+  };
+  window.breakSockets = () => { window.broken = true; window.sockets.forEach((s) => s.close()); };
+"""
+
+
+def test_without_its_socket_the_page_says_so_and_still_updates(sign_in, gated, gate):
+    page = sign_in()
+    page.add_init_script(BREAK_SOCKETS)
+    page.goto(gated.get_absolute_url())
+    expect(page.locator("[data-live]")).to_have_text("Live")
+    mark_reload(page)
+    page.evaluate("window.breakSockets()")
+    expect(page.locator("[data-live]")).to_have_text("Not live, trying again")
+    gate.open_to(4)
+    expect(page.locator("[data-field=done]")).to_have_text("4 of 10")
+    expect(page.locator("[data-log]")).to_contain_text("Line of step 4")
+    page.evaluate("window.broken = false")
+    expect(page.locator("[data-live]")).to_have_text("Live")
+    gate.open_to(6)
+    expect(page.locator("[data-field=done]")).to_have_text("6 of 10")
+    assert was_not_reloaded(page)
+
+
+def test_a_restart_of_the_web_process_is_survived_without_a_reload(start_stack, start_cluster, browser, gated, gate):
+    """Web and workers apart: the job goes on while the web is away, and the page catches up."""
+    stack = start_stack(workers=False)
+    start_cluster()
+    viewer = Viewer(browser, stack.base, "ortega")
+    page = viewer.page
+    page.goto(gated.get_absolute_url())
+    expect(page.locator("[data-live]")).to_have_text("Live")
+    mark_reload(page)
+    os.killpg(stack.process.pid, signal.SIGKILL)
+    stack.process.wait()
+    expect(page.locator("[data-live]")).to_have_text("Not live, trying again")
+    gate.open_to(5)
+    wait_for(lambda: reload(gated).completed_steps == 5, "the job to go on")
+    stack.start()
+    expect(page.locator("[data-live]")).to_have_text("Live")
+    expect(page.locator("[data-field=done]")).to_have_text("5 of 10")
+    expect(page.locator("[data-log]")).to_contain_text("Line of step 5")
+    gate.open_to(8)
+    expect(page.locator("[data-field=done]")).to_have_text("8 of 10")
+    assert was_not_reloaded(page)
+    viewer.close()
+
+
+def test_a_killed_child_is_seen_on_the_page(sign_in, gated, stack):
+    page = sign_in()
+    page.goto(gated.get_absolute_url())
+    pid = wait_for(lambda: gated.attempts.values_list("process__pid", flat=True).first(), "the child")
+    mark_reload(page)
+    psutil.Process(pid).kill()
+    expect(page.locator("[data-log]")).to_contain_text("SIGKILL")
+    assert was_not_reloaded(page)
+
+
+def test_with_the_web_alone_the_page_says_how_to_start_workers(start_stack, browser, gated):
+    stack = start_stack(workers=False)
+    viewer = Viewer(browser, stack.base, "ortega")
+    for path in ("/", gated.get_absolute_url()):
+        viewer.page.goto(path)
+        expect(viewer.page.locator("[role=alert]")).to_contain_text("manage.py jobcluster --queue default")
+    viewer.close()
+
+
+def test_workers_that_stop_are_noticed_while_one_looks(start_stack, start_cluster, browser, analyst):
+    stack = start_stack(workers=False)
+    cluster = start_cluster()
+    viewer = Viewer(browser, stack.base, "ortega")
+    expect(viewer.page.locator("[data-live]")).to_have_text("Live")
+    expect(viewer.page.locator("[role=alert]")).to_have_count(0)
+    cluster.kill()
+    JobManager().create_job("sample_steps", created_by=analyst)
+    expect(viewer.page.locator("[role=alert]")).to_contain_text("No worker serves the queue", timeout=15_000)
+    viewer.close()
+
+
+def test_the_list_moves_in_place_and_new_jobs_wait_behind_a_button(sign_in, gated, gate, analyst):
+    page = sign_in()
+    page.goto("/jobs/")
+    row = page.locator(f"tr[data-job='{gated.pk}']")
+    expect(row.locator(".badge")).to_have_text("Running")
+    mark_reload(page)
+    gate.open_to(6)
+    expect(row.locator(".sentence")).to_contain_text("6 of 10 steps")
+    JobManager().create_job("sample_steps", created_by=analyst, name="A later one")
+    expect(page.locator("[data-new-rows]")).to_have_text("1 new job")
+    gate.open_to(10)
+    expect(row.locator(".badge")).to_have_text("Completed")
+    assert was_not_reloaded(page)
+    page.click("[data-new-rows]")
+    expect(page.locator("tbody")).to_contain_text("A later one")
+
+
+def test_the_dashboard_moves(sign_in, gated, gate):
+    page = sign_in()
+    row = page.locator(f"[data-rows] tr[data-job='{gated.pk}']")
+    mark_reload(page)
+    gate.open_to(4)
+    expect(row.locator(".sentence")).to_contain_text("4 of 10 steps")
+    expect(page.locator("h1")).to_contain_text("1 job runs")
+    gate.open_to(10)
+    expect(page.locator("h1")).to_contain_text("0 jobs run")
+    expect(page.locator("#r-main")).to_contain_text("Ended lately")
+    assert was_not_reloaded(page)
+
+
+def test_another_analyst_sees_nothing_of_it(sign_in, gated):
+    page = sign_in("sato")
+    response = page.goto(gated.get_absolute_url())
+    assert response.status == 404
+    page.goto("/jobs/")
+    expect(page.locator("tr[data-job]")).to_have_count(0)
+
+
+def test_a_hostile_log_line_runs_nowhere(sign_in, analyst, gated, gate):
+    page = sign_in()
+    page.goto(gated.get_absolute_url())
+    expect(page.locator("[data-live]")).to_have_text("Live")
+    evil = "<img src=x onerror='window.evil = 1'><script>window.evil = 1</script>"
+    JobManager().append_logs(gated.pk, [{"level": 40, "message": evil}])
+    expect(page.locator("[data-log]")).to_contain_text("onerror")
+    page.reload()
+    expect(page.locator("[data-log]")).to_contain_text("onerror")
+    assert page.evaluate("window.evil") is None
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_scrolls_sideways_at_360_px(sign_in, gated, scheme):
+    page = sign_in(color_scheme=scheme)
+    page.set_viewport_size({"width": 360, "height": 780})
+    for path in ("/", "/jobs/", gated.get_absolute_url(), "/jobs/new/web_scraping/", "/subjects/", "/notifications/"):
+        page.goto(path)
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= 360, f"{path} is {wide} px wide"
+
+
+def test_a_job_is_started_and_cancelled_with_the_keyboard_alone(sign_in, analyst):
+    page = sign_in()
+    page.goto("/jobs/new/web_scraping/")
+    page.focus("#id_urls")
+    page.keyboard.type("https://1.1.1.1/")
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent") == "Start this job":
+            break
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(r"/jobs/[0-9a-f-]{36}/$"))
+    assert Job.objects.get(created_by=analyst).name == "Scrape 1 page of 1.1.1.1"

@@ -1,0 +1,235 @@
+"""The pages as the server draws them; the browser's part is in e2e/."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from jobs.manager import JobManager
+from jobs.models import Job, JobAttempt, Notification, WorkerProcess
+from jobs.presentation import badge, chart, live_fields, sentence
+from jobs.states import Level, Status
+from jobs.tests.fixtures import reload
+
+
+@pytest.fixture
+def page(client, analyst):
+    client.force_login(analyst)
+    return client
+
+
+def text_of(response):
+    return response.content.decode()
+
+
+def test_an_empty_dashboard_says_what_will_be_here(page):
+    text = text_of(page.get("/"))
+    assert "Start the first job" in text
+    assert "No worker is running" in text
+
+
+def test_the_dashboard_and_the_page_name_a_queue_without_workers(page, job):
+    for path in ("/", job.get_absolute_url()):
+        text = text_of(page.get(path))
+        assert "No worker serves the queue “default”" in text
+        assert "manage.py jobcluster --queue default" in text
+    WorkerProcess.objects.create(name="a-1", queue_name="default", host="a", pid=1, cluster=job.pk)
+    assert "No worker serves" not in text_of(page.get("/"))
+
+
+@pytest.mark.parametrize(("query", "shown"), [
+    ("state=waiting", True), ("state=running", False), ("type=sample_steps", False), ("priority=NORMAL", True),
+    ("priority=HIGH", False), ("by=ortega", True), ("by=sato", False), ("q=SAMPLE", True), ("q=nothing", False), ("since=1h", True),
+])  # fmt: skip
+def test_filters_of_the_list(page, job, query, shown):
+    text = text_of(page.get(f"/jobs/?{query}"))
+    assert (f'data-job="{job.pk}"' in text) is (shown or query.startswith("type"))
+
+
+@pytest.mark.parametrize("query", ["state=odd", "type=odd", "subject=odd", "since=odd", "sort=password", "created_after=odd"])
+def test_a_filter_that_makes_no_sense_is_named_and_left_out(page, job, query):
+    text = text_of(page.get(f"/jobs/?{query}"))
+    assert "makes no sense and was left out" in text
+    assert f'data-job="{job.pk}"' in text
+
+
+def test_no_match_is_not_the_same_as_no_job(page, job):
+    assert "No job matches these filters" in text_of(page.get("/jobs/?q=nothing"))
+    Job.objects.all().delete()
+    assert "Start the first job" in text_of(page.get("/jobs/"))
+
+
+def test_a_form_keeps_what_was_typed_and_names_each_wrong_address(page):
+    typed = "not a url\nhttp://10.0.0.1/\nftp://x.example/\nhttps://user:pw@example.org/"
+    response = page.post("/jobs/new/web_scraping/", {"urls": typed, "delay_s": "x", "hosts_at_once": "8", "priority": "10"})
+    text = text_of(response)
+    assert response.status_code == 422
+    assert "Line 1, not a url: This is not a web address" in text
+    assert "Line 2, http://10.0.0.1/: 10.0.0.1 is a private" in text
+    assert "Line 3, ftp://x.example/: Only http:// and https://" in text
+    assert "Line 4" in text
+    assert "http://10.0.0.1/\nftp" in text
+    assert "Enter a number" in text
+    assert not Job.objects.exists()
+
+
+@pytest.mark.parametrize(("urls", "why"), [("", "at least one web address"), ("\n".join(["https://1.1.1.1/"] * 10_001), "10,001"), ("https://nosuch.invalid/", "cannot be found in the DNS")])
+def test_forms_say_what_is_wrong(page, urls, why):
+    response = page.post("/jobs/new/web_scraping/", {"urls": urls, "delay_s": "1", "hosts_at_once": "8", "priority": "10"})
+    assert why in text_of(response)
+    assert not Job.objects.exists()
+
+
+def test_a_good_form_starts_a_job(page, analyst):
+    urls = "https://1.1.1.1/a\nhttps://1.1.1.1/a#x\nhttps://1.1.1.1/b"
+    response = page.post("/jobs/new/web_scraping/", {"urls": urls, "delay_s": "1", "hosts_at_once": "8", "priority": "10"})
+    job = Job.objects.get()
+    assert response.headers["Location"] == job.get_absolute_url()
+    assert job.parameters["urls"] == ["https://1.1.1.1/a", "https://1.1.1.1/b"]
+    assert (job.name, job.total_steps, job.created_by) == ("Scrape 2 pages of 1.1.1.1", 2, analyst)
+
+
+def test_run_again_with_changes_brings_the_parameters(page, analyst):
+    job = JobManager().create_job("web_scraping", parameters={"urls": ["https://1.1.1.1/here"]}, created_by=analyst)
+    assert "https://1.1.1.1/here" in text_of(page.get(f"/jobs/new/web_scraping/?from={job.pk}"))
+    for odd in ("x", str(job.pk)[:-1] + "0"):
+        assert page.get(f"/jobs/new/web_scraping/?from={odd}").status_code == 200
+    assert page.get("/jobs/new/no_such_type/").status_code == 404
+
+
+def test_a_stale_page_is_told_that_the_job_has_ended(page, running_job):
+    JobManager().mark_completed(running_job.pk, {}, attempt=1)
+    text = text_of(page.post(f"/jobs/{running_job.pk}/cancel/", follow=True))
+    assert "has already ended (completed). Nothing was changed." in text
+    text = text_of(page.post(f"/jobs/{running_job.pk}/retry/", follow=True))
+    assert "Only a failed job can be retried" in text
+
+
+@pytest.mark.parametrize("action", ["cancel", "retry"])
+def test_actions_are_post_only(page, job, action):
+    assert page.get(f"/jobs/{job.pk}/{action}/").status_code == 405
+
+
+def test_what_a_job_says_is_shown_as_text(page, analyst):
+    """Hostile names, steps, lines and errors run nowhere."""
+    evil = "<script>alert(1)</script>"
+    job = JobManager().create_job("sample_steps", name=evil, created_by=analyst)
+    JobManager().start([job.pk], worker_id="a", host="a")
+    JobManager().update_progress(job.pk, 1, evil, attempt=1)
+    JobManager().append_logs(job.pk, [{"level": Level.ERROR, "message": evil}], attempt=1)
+    JobManager().mark_failed(job.pk, evil, evil, attempt=1)
+    for path in ("/", "/jobs/", job.get_absolute_url(), "/notifications/"):
+        response = page.get(path)
+        assert evil not in text_of(response)
+        assert "&lt;script&gt;" in text_of(response)
+        assert "'unsafe-inline'" not in response["Content-Security-Policy"]
+
+
+def test_pages_have_no_inline_style_or_script(page, running_job):
+    for path in ("/", "/jobs/", running_job.get_absolute_url(), "/jobs/new/web_scraping/", "/subjects/", "/notifications/"):
+        text = text_of(page.get(path))
+        assert " style=" not in text
+        assert "<style" not in text
+        assert text.count("<script") == text.count('<script type="module" src="/static/')
+
+
+def test_the_page_of_a_failed_job_says_why_and_offers_ways_on(page, running_job):
+    JobManager().append_logs(running_job.pk, [{"level": Level.INFO, "message": "x"}], attempt=1)
+    JobManager().mark_failed(running_job.pk, "The host did not answer", "Traceback: here", attempt=1, advice="Check the host.")
+    text = text_of(page.get(running_job.get_absolute_url()))
+    for part in ("The host did not answer", "Check the host.", "Retry now", "Traceback: here", "#L4"):
+        assert part in text
+
+
+def test_the_whole_log_can_be_downloaded(page, running_job):
+    JobManager().append_logs(running_job.pk, [{"level": 20, "message": f"line {n}"} for n in range(700)], attempt=1)
+    response = page.get(f"/jobs/{running_job.pk}/log/")
+    body = b"".join(response.streaming_content).decode()
+    assert len(body.splitlines()) == 702
+    assert response["Content-Disposition"].startswith("attachment")
+    shown = text_of(page.get(running_job.get_absolute_url()))
+    assert "Download all 702" in shown
+
+
+def test_the_number_of_queries_does_not_grow_with_the_rows(page, analyst, django_assert_max_num_queries):
+    for _ in range(40):
+        JobManager().create_job("sample_steps", created_by=analyst)
+    for path, most in (("/", 24), ("/jobs/", 14)):
+        with django_assert_max_num_queries(most):
+            page.get(path)
+
+
+def test_times_are_shown_in_the_zone_of_the_viewer(page, job):
+    Job.objects.filter(pk=job.pk).update(created_at="2026-01-15T12:00:00Z")
+    page.cookies["tz"] = "Asia/Singapore"
+    assert "2026-01-15 20:00:00 +08" in text_of(page.get(job.get_absolute_url()))
+    page.cookies["tz"] = "No/Where"
+    assert "2026-01-15 12:00:00 UTC" in text_of(page.get(job.get_absolute_url()))
+
+
+def test_notifications_are_read(page, running_job):
+    JobManager().mark_completed(running_job.pk, {"summary": "4 steps"}, attempt=1)
+    assert "4 steps" in text_of(page.get("/notifications/"))
+    page.post("/notifications/")
+    assert not Notification.objects.filter(read_at=None).exists()
+
+
+class TestWords:
+    """The badge and the sentence of each state."""
+
+    def test_each_state(self, running_job):
+        now = timezone.now()
+        job = running_job
+        assert (badge(job).label, sentence(job)) == ("Running", "Started · 0 of 4 steps")
+        job.current_step, job.completed_steps, job.problem_count, job.estimated_duration = "Fetching /a", 2, 1, 200
+        assert sentence(job, job.started_at) == "Fetching /a · 2 of 4 steps · about 3 min left · 1 problem"
+        quiet = job.progress_at + timedelta(minutes=3)
+        assert badge(job, quiet).label == "Running, quiet"
+        assert "no progress for 3 min 00 s, not using CPU" in sentence(job, quiet)
+        job.cancel_requested_at = now
+        assert badge(job).label == "Cancelling"
+
+    def test_waiting_states(self, job):
+        now = timezone.now()
+        assert (badge(job).label, sentence(job)) == ("Waiting", "Waiting for a free worker")
+        assert "No worker serves" in sentence(job, unserved=True)
+        job.error_kind, job.error_message, job.retry_count = "transient", "No answer", 1
+        job.run_after = now + timedelta(seconds=252)
+        assert badge(job, now).label == "Retries in 4 min 12 s"
+        assert sentence(job, now) == "Try 1 of 5 failed: No answer"
+        job.hold_reason = "Waits for memory"
+        assert (badge(job).label, sentence(job)) == ("Held", "Waits for memory")
+
+    def test_ends(self, running_job):
+        JobManager().mark_completed(running_job.pk, {"summary": "4 steps"}, attempt=1)
+        job = reload(running_job)
+        job.problem_count = 7
+        assert (badge(job).label, sentence(job)) == ("Completed, 7 problems", "4 steps")
+
+    def test_a_total_that_is_not_known_has_no_bar(self, running_job):
+        running_job.total_steps = None
+        assert live_fields(running_job)["percent"] is None
+
+    def test_durations_are_never_negative(self, running_job):
+        running_job.started_at = timezone.now() + timedelta(hours=1)
+        running_job.estimated_duration = 1
+        fields = live_fields(running_job)
+        assert (fields["elapsed"], fields["left"]) == (0.0, 1.0)
+
+
+def test_a_chart_needs_two_values():
+    assert chart([[0.0, 1.0, 2.0]], 512) == {}
+    drawn = chart([[0.0, 100.0, 10.0], [1.0, 300.0, 90.0]], 512)
+    assert drawn["limit_y"] == 4
+    assert drawn["peak"] == "300 MB"
+    assert drawn["memory"].split()[0].startswith("0.0,")
+    assert chart([[0.0, 1.0, 10.0], [1.0, 2.0, 90.0]], 512)["limit_y"] is None
+
+
+def test_attempts_are_history(page, running_job):
+    JobManager().mark_failed(running_job.pk, "first reason", attempt=1, retry_at=timezone.now())
+    JobManager().start([running_job.pk], worker_id="atlas-2", host="atlas")
+    text = text_of(page.get(running_job.get_absolute_url()))
+    assert "first reason" in text
+    assert JobAttempt.objects.filter(job=running_job).count() == 2
+    assert reload(running_job).status == Status.RUNNING
