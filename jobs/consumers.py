@@ -243,6 +243,7 @@ def read_rows(user: Any, ids: set[str]) -> list[dict[str, Any]]:
     return [
         {
             "id": str(job.pk), "revision": job.revision, "status": job.status,
+            "created": job.created_at.timestamp(),
             "html": render_to_string("jobs/_row.html", {"job": job}),
         }
         for job in decorate(list(jobs))

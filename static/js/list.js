@@ -4,13 +4,14 @@ import { refreshRegions, slowly } from "./regions.js";
 
 const button = document.querySelector("[data-new-rows]");
 const fresh = new Set();
+const loaded = Date.now() / 1000;
 const redraw = slowly(() => refreshRegions(), 1000);
 const redrawFigures = slowly(() => refreshRegions(), 4000);
 
 export function showRow(message) {
   const rows = document.querySelectorAll(`[data-rows] tr[data-job="${message.id}"]`);
   for (const row of rows) replace(row, message);
-  if (button) { if (!rows.length && message.status === "PENDING") announce(message.id); }
+  if (button) { if (!rows.length && message.created > loaded) announce(message.id); }
   else if (!rows.length || message.status !== "RUNNING") redraw();
 }
 

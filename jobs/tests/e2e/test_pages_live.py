@@ -94,9 +94,11 @@ def test_job_history_and_logs(sign_in, analyst, gate):
     page.click("summary:has-text('Show')")
     expect(page.locator("pre")).to_contain_text("ConnectionError")
     page.click("a.chip:has-text('Errors')")
+    expect(page.locator("a.chip.on")).to_contain_text("Errors")
     assert all("ERROR" in text for text in page.locator("[data-log] li").all_inner_texts())
     page.click("a.chip:has-text('All')")
-    page.click("text=Look at the log around the error")
+    expect(page.locator("a.chip.on")).to_contain_text("All")
+    page.click("a.way:has-text('Look at the log')")
     target = page.locator("[data-log] li:target")
     expect(target).to_contain_text("Failed: ConnectionError")
     with page.expect_download() as download:
@@ -125,7 +127,7 @@ BREAK_SOCKETS = """
   const Real = WebSocket;
   window.sockets = [];
   window.WebSocket = class extends Real {
-    constructor(...a) { if (window.broken) a[0] = "ws://127.0.0.1:1/"; super(...a); window.sockets.push(this); }
+    constructor(...a) { super(...a); window.sockets.push(this); if (window.broken) this.close(); }
   };
   window.breakSockets = () => { window.broken = true; window.sockets.forEach((s) => s.close()); };
 """
