@@ -71,7 +71,6 @@ def outcome_of(task: Task, outlet: ChildOutlet) -> dict[str, Any]:
         kind = registry.get(task.job_type)
         policy = kind.retry_policy
         tracker = ProgressTracker(task.job_id, task.total_steps, outlet=outlet)
-        tracker.attempt = task.attempt
         result = check_result(kind.handler(tracker, task.parameters))
         return {"done": result, "summary": kind.summary(result)[:300]}
     except JobCancelled:

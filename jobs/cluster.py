@@ -11,6 +11,7 @@ import os
 import signal
 import time
 import uuid
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -48,7 +49,7 @@ class Sentinel(q2.Sentinel):
         connections.close_all()  # a fork must not inherit a connection
         if target is q2_worker:
             target, args = run_worker, (self.drain, self.cluster_id, *args)
-        process = _context.Process(target=run_guarded, args=(os.getpid(), target, *args))
+        process: Any = _context.Process(target=run_guarded, args=(os.getpid(), target, *args))
         process.daemon = True
         if target is run_worker:
             process.timer = args[4]
@@ -86,9 +87,7 @@ def register(queue: str, cluster_id: uuid.UUID) -> WorkerProcess:
     while True:
         number += 1
         try:
-            return WorkerProcess.objects.create(
-                name=f"{host}-{number}", queue_name=queue, host=host, pid=os.getpid(), cluster=cluster_id
-            )
+            return WorkerProcess.objects.create(name=f"{host}-{number}", queue_name=queue, host=host, pid=os.getpid(), cluster=cluster_id)
         except IntegrityError:
             continue
 
@@ -109,7 +108,7 @@ class JobCluster(q2.Cluster):
         gc.collect()
         gc.freeze()  # the workers share what is loaded now
         self.stop_event, self.start_event = _context.Event(), _context.Event()
-        self.sentinel = _context.Process(
+        self.sentinel: Any = _context.Process(
             target=Sentinel,
             args=(os.getpid(), self.drain, self.stop_event, self.start_event, self.cluster_id),
         )
@@ -182,10 +181,8 @@ class Ticker:
             broker.send_token(self.queue)
 
     def forget_workers(self) -> None:
-        try:
+        with suppress(DatabaseError):  # their rows stop counting after `worker_gone_s`
             WorkerProcess.objects.filter(cluster=self.cluster_id).delete()
-        except DatabaseError:
-            pass  # their rows stop counting after `worker_gone_s`
 
 
 def prepare_process() -> None:

@@ -73,7 +73,7 @@ class Consumer(AsyncWebsocketConsumer):
             message = orjson.loads(text_data or "")
             kind = message["type"]
         except (ValueError, TypeError, KeyError):
-            await self.refuse("A message is a JSON object with a type, such as {\"type\": \"resume\", \"after\": 17}.")
+            await self.refuse('A message is a JSON object with a type, such as {"type": "resume", "after": 17}.')
             return
         await self.take(kind, message)
 
@@ -106,7 +106,8 @@ class JobConsumer(Consumer):
     """/ws/jobs/{job_id}: snapshot on connect, then progress, status, log and samples of one job."""
 
     async def begin(self) -> None:
-        self.revision, self.seq = -1, None
+        self.revision = -1
+        self.seq: int | None = None
         try:
             self.job_id = uuid.UUID(self.scope["url_route"]["kwargs"]["job_id"])
         except ValueError:

@@ -46,9 +46,7 @@ class JobFilter(filters.FilterSet):
     state = filters.MultipleChoiceFilter(choices=list(STATES.items()), method="by_state", label="State")
     status = filters.MultipleChoiceFilter(choices=Status.choices, label="Status")
     type = filters.MultipleChoiceFilter(field_name="job_type", choices=registry.choices, label="Type")
-    priority = filters.MultipleChoiceFilter(
-        choices=[(p.name, p.label) for p in Priority], method="by_priority", label="Priority"
-    )
+    priority = filters.MultipleChoiceFilter(choices=[(p.name, p.label) for p in Priority], method="by_priority", label="Priority")
     by = filters.CharFilter(field_name="created_by__username", lookup_expr="exact", label="Started by")
     subject = filters.UUIDFilter(field_name="subject_id", label="Subject")
     since = filters.ChoiceFilter(choices=list(PERIODS.items()), method="by_period", label="Created")

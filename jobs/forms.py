@@ -12,18 +12,19 @@ class JobOptionsForm(forms.Form):
     """Priority and subject, as far as `user` may choose them."""
 
     priority = forms.TypedChoiceField(coerce=int, initial=int(Priority.NORMAL), choices=())
-    subject = forms.ModelChoiceField(
+    subject: forms.ModelChoiceField = forms.ModelChoiceField(
         queryset=None, required=False, empty_label="No subject", help_text="Its members see the job and its results."
     )
 
     def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["priority"].choices = priorities_for(user)
+        fields: dict[str, Any] = self.fields
+        fields["priority"].choices = priorities_for(user)
         subjects = subjects_of(user)
         if subjects is None:
             del self.fields["subject"]
         else:
-            self.fields["subject"].queryset = subjects
+            fields["subject"].queryset = subjects
 
 
 def priorities_for(user: Any) -> list[tuple[int, str]]:

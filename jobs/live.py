@@ -61,7 +61,7 @@ class UnixTransport:
         give_up = time.monotonic() + RETRY_S
         while True:
             try:
-                with short_address(self.path) as address:
+                with ShortAddress(self.path) as address:
                     self.socket.sendto(data, address)
                 return True
             except BlockingIOError:
@@ -77,9 +77,7 @@ class RedisTransport:
 
     def __init__(self, url: str) -> None:
         self.pid = os.getpid()
-        self.client = redis.Redis.from_url(
-            url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S
-        )
+        self.client = redis.Redis.from_url(url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S)
         self.closed_until = 0.0
         layer: Any = get_channel_layer()
         self.serialize = layer.serialize
@@ -117,7 +115,7 @@ def as_event(message: dict[str, Any]) -> dict[str, Any]:
     return {"type": "live.message", "message": message}
 
 
-class short_address:
+class ShortAddress:
     """The address of a Unix socket whose path may be longer than the 108 bytes the kernel takes."""
 
     def __init__(self, path: Path) -> None:
@@ -148,7 +146,7 @@ class Receiver:
         path.unlink(missing_ok=True)
         umask = os.umask(0o177)
         try:
-            with short_address(path) as address:
+            with ShortAddress(path) as address:
                 self.socket.bind(address)
         finally:
             os.umask(umask)

@@ -117,8 +117,7 @@ class JobManager:
         limit = conf.get("open_jobs_per_user_max")
         if Job.objects.open().filter(created_by=user).order_by()[limit - 1 : limit].exists():
             raise QuotaExceeded(
-                f"You have {limit:,} jobs waiting or running, which is as many as one person may have. "
-                "Cancel some or wait until they end."
+                f"You have {limit:,} jobs waiting or running, which is as many as one person may have. Cancel some or wait until they end."
             )
 
     # -- start ------------------------------------------------------------------------------------
@@ -191,9 +190,7 @@ class JobManager:
         changed = sql.update(Job, running(job_id, attempt), {"beat": sql.plus("beat")}, ("cancel_requested_at",))
         return None if changed is None else changed[0] is not None
 
-    def append_logs(
-        self, job_id: uuid.UUID, lines: Sequence[LogLine], *, attempt: int | None = None, dropped: int = 0
-    ) -> int:
+    def append_logs(self, job_id: uuid.UUID, lines: Sequence[LogLine], *, attempt: int | None = None, dropped: int = 0) -> int:
         """Store lines with the next numbers of the job; returns the number of the first one.
 
         Numbers are reserved in the same transaction, so a log has no holes. Returns 0 when the attempt
@@ -264,9 +261,7 @@ class JobManager:
             line = {"level": Level.WARNING, "message": f"{message}. Tried again at {when}"[:2000]}
             outcome = JobAttempt.Outcome.LOST if kind == Kind.LOST else JobAttempt.Outcome.FAILED
         attempt_fields |= {"error_kind": kind, "error_message": message[:5000]}
-        return self._end(
-            running(job_id, attempt) | NOT_CANCELLED, outcome, changes, line, attempt_fields, message
-        )
+        return self._end(running(job_id, attempt) | NOT_CANCELLED, outcome, changes, line, attempt_fields, message)
 
     def put_back(self, job_id: uuid.UUID, reason: str, *, attempt: int, **attempt_fields: Any) -> bool:
         """RUNNING → PENDING, due at once, the retry budget untouched (a drain, a restart)."""
@@ -347,9 +342,7 @@ class JobManager:
 
     def _cancel_running(self, job_id: uuid.UUID, said: dict[str, Any]) -> bool:
         with transaction.atomic():
-            changed = sql.update(
-                Job, running(job_id) | NOT_CANCELLED, {**said, **NEXT}, ("log_seq", "revision", "attempt")
-            )
+            changed = sql.update(Job, running(job_id) | NOT_CANCELLED, {**said, **NEXT}, ("log_seq", "revision", "attempt"))
             if changed is None:
                 return False
             seq, revision, attempt = changed

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.core.files import File
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.db.models import Q
@@ -31,9 +32,7 @@ class Job(models.Model):
     status = models.CharField(max_length=9, choices=Status.choices, default=Status.PENDING)
     priority = models.SmallIntegerField(choices=Priority.choices, default=Priority.NORMAL)
     queue_name = models.CharField(max_length=64, default="default")
-    created_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="jobs"
-    )
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="jobs")
     parameters = models.JSONField(default=dict, blank=True, encoder=DjangoJSONEncoder)
 
     progress_percent = models.FloatField(default=0.0)
@@ -83,9 +82,7 @@ class Job(models.Model):
             ("start_urgent_jobs", "Can start jobs with the priority urgent"),
         )
         constraints = (
-            models.CheckConstraint(
-                condition=Q(progress_percent__gte=0) & Q(progress_percent__lte=100), name="job_percent_0_to_100"
-            ),
+            models.CheckConstraint(condition=Q(progress_percent__gte=0) & Q(progress_percent__lte=100), name="job_percent_0_to_100"),
             models.CheckConstraint(condition=Q(status__in=Status.values), name="job_status_is_legal"),
             models.CheckConstraint(condition=Q(priority__in=Priority.values), name="job_priority_is_legal"),
             models.CheckConstraint(
@@ -105,18 +102,22 @@ class Job(models.Model):
             models.Index(fields=("subject_id", "-created_at"), name="job_subject_created"),
             models.Index(fields=("-created_at", "-id"), name="job_created"),
             models.Index(fields=("-completed_at",), name="job_completed", condition=Q(completed_at__isnull=False)),
-            models.Index(
-                fields=("created_by", "status"), name="job_open_by_creator", condition=Q(status__in=sorted(OPEN))
-            ),
-            models.Index(
-                fields=("queue_name", "priority", "run_after"), name="job_due", condition=Q(status=Status.PENDING)
-            ),
+            models.Index(fields=("created_by", "status"), name="job_open_by_creator", condition=Q(status__in=sorted(OPEN))),
+            models.Index(fields=("queue_name", "priority", "run_after"), name="job_due", condition=Q(status=Status.PENDING)),
             models.Index(
                 fields=("queue_name", "priority", "created_by", "run_after"),
                 name="job_due_by_creator",
                 condition=Q(status=Status.PENDING),
             ),
         )
+
+    # How it is shown, filled by jobs.presentation.decorate for the rows of a page; not stored.
+    badge: Any
+    sentence: str
+    percent: float | None
+    elapsed: float | None
+    left: float | None
+    type_label: str
 
     def __str__(self) -> str:
         return self.name
@@ -237,7 +238,7 @@ class Artifact(models.Model):
                 job=job, subject_id=job.subject_id, attempt=job.attempt, name=name, media_type=media_type,
                 size=size, sha256=digest,
             )  # fmt: skip
-            artifact.file.save(name, stream, save=False)
+            artifact.file.save(name, File(stream), save=False)
         old = cls.objects.filter(job=job, name=name).first()
         if old is not None:
             old.delete()
@@ -261,12 +262,8 @@ class Notification(models.Model):
 
     class Meta:
         ordering = ("-created_at", "-id")
-        constraints = (
-            models.UniqueConstraint(fields=("user", "job", "attempt"), name="notification_once_per_attempt"),
-        )
-        indexes = (
-            models.Index(fields=("user", "-created_at"), name="notification_unread", condition=Q(read_at=None)),
-        )
+        constraints = (models.UniqueConstraint(fields=("user", "job", "attempt"), name="notification_once_per_attempt"),)
+        indexes = (models.Index(fields=("user", "-created_at"), name="notification_unread", condition=Q(read_at=None)),)
 
     def __str__(self) -> str:
         return self.text
@@ -294,4 +291,3 @@ class WorkerProcess(models.Model):
 def as_uuid(value: Any) -> UUID:
     """A UUID from what a raw query returned: text on SQLite, a UUID on PostgreSQL."""
     return value if isinstance(value, UUID) else UUID(str(value))
-

@@ -54,9 +54,7 @@ class JobNotificationService:
         if ended.created_by_id is None:
             return
         text = f"{ended.name}: {ended.detail or ended.status.label.lower()}"[:500]
-        row = Notification(
-            user_id=ended.created_by_id, job_id=ended.job_id, attempt=ended.attempt, status=ended.status, text=text
-        )
+        row = Notification(user_id=ended.created_by_id, job_id=ended.job_id, attempt=ended.attempt, status=ended.status, text=text)
         sql.insert([row], ignore_conflicts=True)
         message = {
             "type": "notification", "id": str(row.pk), "job": str(ended.job_id), "status": ended.status, "text": text

@@ -65,7 +65,5 @@ class OfJobQuerySet(models.QuerySet):
     """Rows that belong to a job: as visible as their job."""
 
     def visible_to(self, user: Any) -> Self:
-        jobs = self.model._meta.get_field("job").related_model.objects
-        return self.filter(job__in=jobs.visible_to(user))
-
-
+        jobs: Any = self.model._meta.get_field("job").related_model
+        return self.filter(job__in=jobs.objects.visible_to(user))

@@ -36,9 +36,7 @@ class ErrorRecoveryService:
         """The rule of the job's type, with the job's own number of retries."""
         kind = registry.find(job.job_type)
         declared = kind.retry_policy if kind else RetryPolicy(job.max_retries, tuple(conf.get("retry_delays_s")))
-        return RetryPolicy(
-            job.max_retries, declared.delays_s, declared.jitter, declared.transient, declared.permanent
-        )
+        return RetryPolicy(job.max_retries, declared.delays_s, declared.jitter, declared.transient, declared.permanent)
 
     def failure_of(self, job: Job, error: BaseException | Failure) -> Failure:
         if isinstance(error, Failure):
@@ -53,9 +51,7 @@ class ErrorRecoveryService:
         """Seconds until the next try after `retry_count` counted failures: 60, 300, 900, then 3600."""
         return delay_s(RetryPolicy(0, tuple(conf.get("retry_delays_s"))), retry_count)
 
-    def handle_job_failure(
-        self, job: Job, error: BaseException | Failure, *, attempt: int | None = None, **attempt_fields: Any
-    ) -> bool:
+    def handle_job_failure(self, job: Job, error: BaseException | Failure, *, attempt: int | None = None, **attempt_fields: Any) -> bool:
         """Retry later or fail for good, by the rule. False if the attempt was over already."""
         failure = self.failure_of(job, error)
         retry_at = next_try(self.policy_of(job), failure.kind, job.retry_count, timezone.now(), self.rng)
@@ -87,9 +83,7 @@ class Rescuer:
     def sweep(self) -> list[uuid.UUID]:
         """Look once; returns the ids of the jobs that were rescued."""
         now = time.monotonic()
-        running = {
-            job_id: (attempt, beat) for job_id, attempt, beat in Job.objects.running().values_list("id", "attempt", "beat")
-        }
+        running = {job_id: (attempt, beat) for job_id, attempt, beat in Job.objects.running().values_list("id", "attempt", "beat")}
         before, self.seen = self.seen, {}
         lost = []
         for job_id, lease in running.items():

@@ -66,20 +66,43 @@ class TreeSampler:
         )
 
 
-_cpu: tuple[float, float] = (float("-inf"), 0.0)  # when it was measured, and the value
+@dataclass
+class CpuMeter:
+    """CPU of the machine between two looks at least a second apart; for all threads of a process."""
+
+    at: float = float("-inf")
+    times: tuple[float, float] = (0.0, 0.0)  # busy and all, in seconds since the boot
+    percent: float = 0.0
+
+    def read(self) -> float:
+        now = time.monotonic()
+        if now - self.at > 60:  # too long ago to speak of now: begin anew, and wait for a first value
+            self.at, self.times = now, cpu_seconds()
+            time.sleep(0.1)
+        elif now - self.at < 1:
+            return self.percent
+        busy, total = cpu_seconds()
+        if total > self.times[1]:
+            self.percent = 100.0 * (busy - self.times[0]) / (total - self.times[1])
+        self.at, self.times = now, (busy, total)
+        return self.percent
+
+
+def cpu_seconds() -> tuple[float, float]:
+    # psutil.cpu_percent keeps its last look per thread, and a web process has a new thread per request
+    times = psutil.cpu_times()
+    total = sum(times[:8])  # guest times, the ninth and tenth, are part of user and nice
+    return total - times.idle - getattr(times, "iowait", 0.0), total
+
+
+_cpu = CpuMeter()
 
 
 def machine() -> dict[str, float]:
-    """CPU in percent of all cores over a second or more, memory in GB. Measured, never a leftover zero."""
-    global _cpu
-    now = time.monotonic()
-    if now - _cpu[0] > 60:
-        _cpu = (now, psutil.cpu_percent(interval=0.1))
-    elif now - _cpu[0] >= 1:
-        _cpu = (now, psutil.cpu_percent(interval=None))
+    """CPU in percent of all cores, memory in GB."""
     memory = psutil.virtual_memory()
     return {
-        "cpu_percent": _cpu[1],
+        "cpu_percent": _cpu.read(),
         "memory_used_gb": (memory.total - memory.available) / 1024**3,
         "memory_total_gb": memory.total / 1024**3,
     }
@@ -105,7 +128,7 @@ class ResourceManager:
     def monitor_resource_usage(self, job_id: uuid.UUID) -> dict[str, Any] | None:
         """The last measurement of a job, by its worker: memory and CPU now, peak; None before the first."""
         row = Job.objects.filter(pk=job_id).values("memory_usage_mb", "memory_peak_mb", "cpu_usage_percent").first()
-        return row if row and row["memory_usage_mb"] is not None else None
+        return dict(row) if row and row["memory_usage_mb"] is not None else None
 
     def over_limit(self, job: Job, usage: Usage) -> bool:
         return usage.memory_mb > (job.memory_limit_mb or self.memory_limit_mb)
@@ -117,8 +140,7 @@ class ResourceManager:
         day = visible.filter(completed_at__gte=now - timedelta(hours=24))
         waiting = visible.waiting().filter(hold_reason="", run_after__lte=now)
         by_priority = {
-            row["priority"]: row
-            for row in waiting.order_by().values("priority").annotate(count=Count("pk"), oldest=Min("run_after"))
+            row["priority"]: row for row in waiting.order_by().values("priority").annotate(count=Count("pk"), oldest=Min("run_after"))
         }
         ends = day.order_by().values_list("status").annotate(Count("pk"))
         return {

@@ -12,6 +12,7 @@ import signal
 import struct
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -229,9 +230,7 @@ class Run:
         estimate = self.estimate(progress)
         if estimate is not None:
             fields["estimated_duration"] = estimate
-        revision = self.manager.update_progress(
-            self.job.pk, progress.percent, progress.step, attempt=self.job.attempt, **fields
-        )
+        revision = self.manager.update_progress(self.job.pk, progress.percent, progress.step, attempt=self.job.attempt, **fields)
         if revision is None:
             self.disowned = True
             return
@@ -350,10 +349,8 @@ class Run:
 
     def kill(self, signum: int) -> None:
         """Signal the child's process group (it leads its own)."""
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.pid, signum)
-        except ProcessLookupError:
-            pass
 
     # -- settle -----------------------------------------------------------------------------------
 

@@ -28,9 +28,7 @@ def plus(column: str, n: int = 1) -> Expr:
     return Expr(f"{column} + %s", (n,))
 
 
-def update(
-    model: type[models.Model], where: Mapping[str, Any], changes: Mapping[str, Any], returning: Sequence[str] = ()
-) -> tuple | None:
+def update(model: type[models.Model], where: Mapping[str, Any], changes: Mapping[str, Any], returning: Sequence[str] = ()) -> tuple | None:
     """Change the one row that fits `where`; returns the new values of `returning`, or None if none fits.
 
     Names are columns. In `where` a value is compared for equality, None means IS NULL, and an Expr
@@ -85,18 +83,18 @@ def insert(instances: Iterable[models.Model], *, ignore_conflicts: bool = False)
 @cache
 def insert_statement(model: type[models.Model]) -> tuple[str, list[models.Field]]:
     fields = [f for f in model._meta.concrete_fields if not isinstance(f, models.AutoField)]
-    names = ", ".join(f.column for f in fields)
+    names = ", ".join(str(f.column) for f in fields)
     marks = ", ".join(["%s"] * len(fields))
     return f"INSERT INTO {model._meta.db_table} ({names}) VALUES ({marks})", fields
 
 
 @cache
 def columns_of(model: type[models.Model]) -> dict[str, models.Field]:
-    return {field.column: field for field in model._meta.concrete_fields}
+    return {str(field.column): field for field in model._meta.concrete_fields}
 
 
 @cache
-def converters_of(model: type[models.Model], vendor: str) -> list[tuple[int, models.Field, list[Any]]]:
+def converters_of(model: type[models.Model], vendor: str) -> list[tuple[int, Any, list[Any]]]:
     """(position, field, functions) for the columns whose stored form is not their Python form."""
     found = []
     for n, field in enumerate(model._meta.concrete_fields):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from daphne.server import Server
 from django.conf import settings
 from django.utils.module_loading import import_string
-from twisted.internet import reactor, task
+from twisted.internet import task
 
 from jobs import conf, registry
 

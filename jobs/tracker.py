@@ -120,9 +120,7 @@ class ProgressTracker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._outlet.flush()
 
 
@@ -167,9 +165,7 @@ class SharedPage:
         self._SEQ.pack_into(memory, self._SEQ_AT, seq + 1)
         total = -1 if progress.total is None else progress.total
         estimate = -1.0 if progress.estimated_s is None else progress.estimated_s
-        self._BODY.pack_into(
-            memory, self._BODY_AT, progress.completed, total, progress.problems, estimate, len(step)
-        )
+        self._BODY.pack_into(memory, self._BODY_AT, progress.completed, total, progress.problems, estimate, len(step))
         memory[self._STEP_AT : self._STEP_AT + len(step)] = step
         self._SEQ.pack_into(memory, self._SEQ_AT, seq + 2)
 

@@ -20,8 +20,8 @@ from jobs.filters import PERIODS, STATES, JobFilter, filtered, state_query
 from jobs.forms import CancelForm, JobOptionsForm
 from jobs.manager import JobManager
 from jobs.models import Artifact, Job, JobLog, Notification
-from jobs.presentation import chart, decorate, live_fields, pace, type_label
-from jobs.queries import subjects_of
+from jobs.presentation import chart, decorate, live_fields, pace
+from jobs.queries import JobQuerySet, subjects_of
 from jobs.resources import ResourceManager, live_workers, unserved_queues
 from jobs.states import Level, Priority, Status
 
@@ -64,7 +64,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
     )
 
 
-def workers_with_jobs(visible: QuerySet) -> list[dict[str, Any]]:
+def workers_with_jobs(visible: JobQuerySet) -> list[dict[str, Any]]:
     """Every live worker, with its job if the viewer may see that; otherwise only that it is busy."""
     busy = dict(Job.objects.running().values_list("worker_id", "id"))
     seen = {job.worker_id: job for job in visible.running()}
@@ -113,13 +113,18 @@ def job_list(request: HttpRequest) -> HttpResponse:
             "types": registry.choices(),
             "priorities": [(p.name, p.label) for p in Priority],
             "periods": PERIODS.items(),
-            "creators": list(visible.exclude(created_by=None).order_by("created_by__username").values_list("created_by__username", flat=True).distinct()[:100]),
+            "creators": creators_of(visible),
             "given": request.GET,
             "is_filtered": any(v for k, v in request.GET.items() if k in JobFilter.base_filters and k != "sort"),
             "subject": subject_of(request, request.GET.get("subject")),
             "query": without(request, "page"),
         },
     )  # fmt: skip
+
+
+def creators_of(visible: QuerySet) -> list[str]:
+    names = visible.exclude(created_by=None).order_by("created_by__username").values_list("created_by__username", flat=True)
+    return list(names.distinct()[:100])
 
 
 def without(request: HttpRequest, *names: str) -> str:
@@ -341,11 +346,9 @@ def artifact(request: HttpRequest, artifact_id: uuid.UUID) -> FileResponse:
 
 @login_required
 def notifications(request: HttpRequest) -> HttpResponse:
-    mine = Notification.objects.filter(user=request.user)
+    mine = Notification.objects.filter(user_id=str(request.user.pk))
     if request.method == "POST":
         mine.filter(read_at=None).update(read_at=timezone.now())
         return redirect("notifications")
     rows = list(mine.select_related("job")[:100])
-    for row in rows:
-        row.type_label = type_label(row.job.job_type)
     return render(request, "jobs/notifications.html", {"rows": rows})

@@ -111,7 +111,7 @@ def serve(sock: socket.socket, page: SharedPage, worker: int) -> None:
         os.close(fds[0])
         pidfd = os.pidfd_open(pid)
         socket.send_fds(sock, [_STARTED.pack(pid)], [pidfd])
-        ready, _, _ = select.select([sock, pidfd], [], [])
+        ready, _, _ = select.select([sock.fileno(), pidfd], [], [])
         if pidfd not in ready:  # the worker is gone
             os._exit(0)
         os.close(pidfd)

@@ -27,6 +27,7 @@ import brotli
 import httpcore
 import httpx
 from django.conf import settings
+from httpcore._backends.auto import AutoBackend
 from protego import Protego
 
 USER_AGENT = "Fieldwork/1.0 (research archive)"
@@ -180,7 +181,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
     """Looks a name up, checks every answer, and connects only to an address that it has checked."""
 
     def __init__(self) -> None:
-        self.inner = httpcore._backends.auto.AutoBackend()
+        self.inner = AutoBackend()
 
     async def connect_tcp(
         self, host: str, port: int, timeout: float | None = None, local_address: str | None = None,
@@ -198,9 +199,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
     async def look_up(self, host: str, port: int) -> list[str]:
         loop = asyncio.get_running_loop()
         try:
-            found = await asyncio.wait_for(
-                loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP), CONNECT_S
-            )
+            found = await asyncio.wait_for(loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP), CONNECT_S)
         except (socket.gaierror, UnicodeError) as error:
             raise FetchError(f"The host {host} cannot be found in the DNS", transient=is_transient(error)) from None
         except TimeoutError:

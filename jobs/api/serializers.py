@@ -20,10 +20,10 @@ class PriorityField(serializers.ChoiceField):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(choices=[(p.name, p.label) for p in Priority], **kwargs)
 
-    def to_representation(self, value: int) -> str:
+    def to_representation(self, value: Any) -> str:
         return Priority(value).name
 
-    def to_internal_value(self, data: Any) -> int:
+    def to_internal_value(self, data: Any) -> Any:
         return int(Priority[super().to_internal_value(data)])
 
 
@@ -68,7 +68,8 @@ class JobSerializer(serializers.ModelSerializer):
 class JobDetailSerializer(JobSerializer):
     artifacts = ArtifactSerializer(many=True, read_only=True)
 
-    class Meta(JobSerializer.Meta):
+    class Meta:
+        model = Job
         fields = (*JobSerializer.Meta.fields, "parameters", "error_traceback", "artifacts")
         read_only_fields = fields
 

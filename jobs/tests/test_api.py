@@ -148,7 +148,9 @@ def test_logs_by_level_and_number(api, running_job):
     assert api.get(f"{path}?after=x").status_code == 400
 
 
-@pytest.mark.parametrize("query", ["state=nonsense", "type=x", "subject=1", "created_after=yesterday", "sort=created_by__password", "q=" + "x" * 201])
+@pytest.mark.parametrize(
+    "query", ["state=nonsense", "type=x", "subject=1", "created_after=yesterday", "sort=created_by__password", "q=" + "x" * 201]
+)
 def test_a_filter_that_makes_no_sense_is_a_400(api, job, query):
     answer = api.get(f"/api/jobs?{query}")
     assert answer.status_code == 400

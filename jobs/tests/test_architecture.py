@@ -12,7 +12,9 @@ from jobs.tests.fixtures import ROOT
 
 
 def sources(*folders: str) -> list[Path]:
-    return [p for folder in folders for p in sorted((ROOT / folder).rglob("*.py")) if "tests" not in p.parts and "migrations" not in p.parts]
+    return [
+        p for folder in folders for p in sorted((ROOT / folder).rglob("*.py")) if "tests" not in p.parts and "migrations" not in p.parts
+    ]
 
 
 def test_imports_point_down():
@@ -24,7 +26,12 @@ def test_imports_point_down():
 
 def test_the_manager_is_the_one_writer_of_status():
     writes = re.compile(r"""(\.status\s*=\s*(Status|Job)\.|update\([^)]*\bstatus\s*=|["']status["']\s*:\s*Status\.)""")
-    found = [f"{p.name}: {line.strip()}" for p in sources("jobs", "osint") for line in p.read_text().splitlines() if p.name != "manager.py" and writes.search(line)]
+    found = [
+        f"{p.name}: {line.strip()}"
+        for p in sources("jobs", "osint")
+        for line in p.read_text().splitlines()
+        if p.name != "manager.py" and writes.search(line)
+    ]
     assert found == []
 
 

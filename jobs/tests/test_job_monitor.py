@@ -41,7 +41,9 @@ def test_progress_updates(running_job):
     assert (last.level, last.message, last.step_name, last.data) == (Level.ERROR, "The third was empty", "Writing", {"item": 3})
 
 
-@pytest.mark.parametrize(("error", "status"), [(ConnectionError("no answer"), Status.PENDING), (PermanentError("no such page"), Status.FAILED)])
+@pytest.mark.parametrize(
+    ("error", "status"), [(ConnectionError("no answer"), Status.PENDING), (PermanentError("no such page"), Status.FAILED)]
+)
 def test_error_recovery(running_job, error, status):
     """A passing error is tried again by itself, a lasting one is not; both say what happened."""
     assert ErrorRecoveryService().handle_job_failure(running_job, error) is True

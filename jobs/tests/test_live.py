@@ -106,7 +106,20 @@ async def test_a_foreign_origin_is_refused():
     assert not (await ws.connect())[0]
 
 
-@pytest.mark.parametrize("frame", ["{", "[]", "17", '"x"', "{}", '{"type": "odd"}', '{"type": "resume", "after": "x"}', '{"type": "resume", "after": -1}', '{"type": "resume", "after": true}'])
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "{",
+        "[]",
+        "17",
+        '"x"',
+        "{}",
+        '{"type": "odd"}',
+        '{"type": "resume", "after": "x"}',
+        '{"type": "resume", "after": -1}',
+        '{"type": "resume", "after": true}',
+    ],
+)
 async def test_a_malformed_frame_is_answered_in_words_and_closes(frame):
     cookie = await signed_in("ortega")
     job = await make_job("ortega")
@@ -129,7 +142,9 @@ async def test_progress_log_and_end_arrive():
     await layer.group_send(f"job.{job.pk}", live.as_event({"type": "job.progress", "id": str(job.pk), "revision": 50, "percent": 25.0}))
     assert (await next_of(ws, "job.progress"))["percent"] == 25.0
     await layer.group_send(f"job.{job.pk}", live.as_event({"type": "job.progress", "id": str(job.pk), "revision": 49, "percent": 10.0}))
-    await layer.group_send(f"job.{job.pk}", live.as_event({"type": "job.log", "id": str(job.pk), "first": 3, "missing": 0, "lines": [[20, "hello", 1.0, ""]]}))
+    await layer.group_send(
+        f"job.{job.pk}", live.as_event({"type": "job.log", "id": str(job.pk), "first": 3, "missing": 0, "lines": [[20, "hello", 1.0, ""]]})
+    )
     log = await next_of(ws, "job.log")  # and not the stale progress before it
     assert log["lines"] == [[3, 20, "hello", 1.0, ""]]
     await ws.disconnect()

@@ -197,7 +197,14 @@ def test_an_end_that_is_rolled_back_tells_nobody(running_job):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"progress_percent": 101}, {"progress_percent": -1}, {"status": "DONE"}, {"priority": 5}, {"status": "FAILED"}, {"completed_steps": 5}],
+    [
+        {"progress_percent": 101},
+        {"progress_percent": -1},
+        {"status": "DONE"},
+        {"priority": 5},
+        {"status": "FAILED"},
+        {"completed_steps": 5},
+    ],
 )
 def test_the_database_refuses_what_is_not_legal(job, wrong):
     with pytest.raises(IntegrityError), transaction.atomic():

@@ -73,7 +73,14 @@ def test_a_form_keeps_what_was_typed_and_names_each_wrong_address(page):
     assert not Job.objects.exists()
 
 
-@pytest.mark.parametrize(("urls", "why"), [("", "at least one web address"), ("\n".join(["https://1.1.1.1/"] * 10_001), "10,001"), ("https://nosuch.invalid/", "cannot be found in the DNS")])
+@pytest.mark.parametrize(
+    ("urls", "why"),
+    [
+        ("", "at least one web address"),
+        ("\n".join(["https://1.1.1.1/"] * 10_001), "10,001"),
+        ("https://nosuch.invalid/", "cannot be found in the DNS"),
+    ],
+)
 def test_forms_say_what_is_wrong(page, urls, why):
     response = page.post("/jobs/new/web_scraping/", {"urls": urls, "delay_s": "1", "hosts_at_once": "8", "priority": "10"})
     assert why in text_of(response)

@@ -43,7 +43,9 @@ def test_deployment_checks_are_clean_with_a_public_url(tmp_path):
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize(("name", "value", "why"), [("PUBLIC_URL", "fieldwork", "must look like"), ("FETCH_ALLOW_PRIVATE", "10.0.0.0/8", "host:port")])
+@pytest.mark.parametrize(
+    ("name", "value", "why"), [("PUBLIC_URL", "fieldwork", "must look like"), ("FETCH_ALLOW_PRIVATE", "10.0.0.0/8", "host:port")]
+)
 def test_settings_that_make_no_sense_are_named(tmp_path, name, value, why):
     result = manage("check", STATE_DIR=str(tmp_path), **{name: value})
     assert result.returncode != 0

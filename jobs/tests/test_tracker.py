@@ -140,7 +140,12 @@ def test_odd_data_in_a_line_is_kept_as_text(child):
 
 @pytest.mark.parametrize(
     ("text", "shown"),
-    [("a\x00b\x1b[31m", "a�b�[31m"), ("tab\tnew\nline", "tab\tnew\nline"), ("\ud800", "�"), ("x" * 12, "xxxxxxxxxx … (2 characters left out)")],
+    [
+        ("a\x00b\x1b[31m", "a�b�[31m"),
+        ("tab\tnew\nline", "tab\tnew\nline"),
+        ("\ud800", "�"),
+        ("x" * 12, "xxxxxxxxxx … (2 characters left out)"),
+    ],
 )
 def test_text_is_made_harmless(text, shown):
     assert clean_text(text, 10 if text.startswith("x") else 100) == shown

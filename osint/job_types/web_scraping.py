@@ -308,9 +308,7 @@ class Scrape:
         )  # fmt: skip
         self.stored += 1
         self.bytes += len(last.body)
-        self.tracker.log_info(
-            f"Fetched {short(url)} {last.status} {size(len(last.body))} {fetched.seconds * 1000:.0f} ms", url=url
-        )
+        self.tracker.log_info(f"Fetched {short(url)} {last.status} {size(len(last.body))} {fetched.seconds * 1000:.0f} ms", url=url)
 
     def keep_evidence(self) -> None:
         if self.stored:
@@ -331,7 +329,7 @@ class Scrape:
         if self.failed and not total:
             reason, count = self.reasons.most_common(1)[0]
             kind = TransientError if self.transient else PermanentError
-            raise kind(f"None of the {len(self.failed):,} pages could be read; most often: {reason} ({count:,} times)")
+            raise kind(f"None of the {len(self.failed):,} pages could be read; most often: {reason} ({count:,} of them)")
         self.tracker.log_info(f"Complete: {total:,} pages stored, {len(self.failed):,} could not be read")
         return {
             "documents": total,

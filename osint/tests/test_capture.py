@@ -13,7 +13,11 @@ from osint.fetching import Fetched, Hop
 def fetched(body: bytes, kind: str = "text/html", **headers: str) -> Fetched:
     pairs = [("Content-Type", kind), *headers.items()]
     hop = Hop("https://example.org/a", 200, "OK", "HTTP/1.1", [("Host", "example.org")], pairs, body, datetime.now(UTC), 0.1)
-    return Fetched("https://example.org/a", [hop], body, )
+    return Fetched(
+        "https://example.org/a",
+        [hop],
+        body,
+    )
 
 
 ARTICLE = """<!doctype html><html lang="de-CH"><head><title>Titel | Seite</title><meta name="author" content="Anna Keller">

@@ -269,9 +269,7 @@ def test_redirects_are_kept_hop_by_hop(site):
     assert (fetched.last.url, fetched.content, fetched.url) == (f"{site.base}/new", b"here", f"{site.base}/old")
 
 
-@pytest.mark.parametrize(
-    ("url", "why"), [("http://nosuch.invalid/", "cannot be found in the DNS"), ("closed", "refused")]
-)
+@pytest.mark.parametrize(("url", "why"), [("http://nosuch.invalid/", "cannot be found in the DNS"), ("closed", "refused")])
 def test_what_cannot_be_reached_is_said_in_words(site, settings, url, why):
     if url == "closed":
         site.shutdown()

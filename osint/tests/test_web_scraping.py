@@ -71,7 +71,11 @@ def test_a_site_map_becomes_documents_with_evidence(site, scrape):
     data = artifact.file.open("rb").read()
     assert (len(data), hashlib.sha256(data).hexdigest()) == (artifact.size, artifact.sha256)
     with artifact.file.open("rb") as stream:
-        bodies = {r.rec_headers.get_header("WARC-Target-URI"): r.content_stream().read() for r in ArchiveIterator(stream) if r.rec_type == "response"}
+        bodies = {
+            r.rec_headers.get_header("WARC-Target-URI"): r.content_stream().read()
+            for r in ArchiveIterator(stream)
+            if r.rec_type == "response"
+        }
     assert bodies[document.url] == body
 
 
@@ -125,7 +129,10 @@ def test_documents_belong_to_the_subject_and_its_members_see_them(site, scrape, 
 
 
 def test_site_maps_are_read_without_following_entities():
-    assert read_sitemap(b"<sitemapindex><sitemap><loc> https://a.example/s.xml </loc></sitemap></sitemapindex>") == (True, ["https://a.example/s.xml"])
+    assert read_sitemap(b"<sitemapindex><sitemap><loc> https://a.example/s.xml </loc></sitemap></sitemapindex>") == (
+        True,
+        ["https://a.example/s.xml"],
+    )
     bomb = b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]><urlset><url><loc>&b;</loc></url></urlset>'
     assert read_sitemap(bomb)[1] == []
     for wrong in (b"", b"<html/>", b"<urlset>"):

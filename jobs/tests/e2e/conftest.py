@@ -8,12 +8,11 @@ from playwright.sync_api import sync_playwright
 
 from jobs.tests.fixtures import Stack
 
-# Playwright's loop runs in this thread; the ORM calls of the tests are made between its steps.
-os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-
 
 @pytest.fixture(scope="session")
 def browser():
+    # Playwright's loop runs in this thread; the ORM calls of the tests are made between its steps
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
     with sync_playwright() as playwright:
         # as root, in a container, chromium has no sandbox
         arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]

@@ -1,0 +1,298 @@
+"""`make bench`: figures as JSON lines, each beside the baseline it is to be read against.
+
+Everything runs on a state folder of its own: SQLite by default, or the server that DATABASE_URL and
+REDIS_URL name. Nothing here is asserted; a figure depends on the machine, which the first line names.
+"""
+
+import asyncio
+import json
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+# The measurement that the design was made with, on another machine of the same size.
+PROTOTYPE = {"sqlite": 363, "postgresql": 217}
+
+
+def say(name: str, **figures: Any) -> None:
+    rounded = {k: round(v, 3) if isinstance(v, float) else v for k, v in figures.items()}
+    print(json.dumps({"bench": name, **rounded}), flush=True)
+
+
+def percentiles(values: list[float], *wanted: int) -> dict[str, float]:
+    ordered = sorted(values)
+    return {f"p{p}_ms": 1000 * ordered[min(len(ordered) - 1, len(ordered) * p // 100)] for p in wanted}
+
+
+def wait(condition: Callable[[], Any], deadline_s: float = 120) -> Any:
+    until = time.monotonic() + deadline_s
+    while time.monotonic() < until:
+        if value := condition():
+            return value
+        time.sleep(0.01)
+    raise TimeoutError(condition)
+
+
+@contextmanager
+def running(*arguments: str, workers: int = 2) -> Iterator[subprocess.Popen]:
+    environment = {**os.environ, "JOBS": json.dumps({"max_concurrent_jobs": workers, "drain_s": 2}), "LOG_LEVEL": "ERROR"}
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", *arguments], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def fork_baseline() -> None:
+    """What the kernel charges for a child of this size: fork, exit, wait, with nothing done in between."""
+    started = time.perf_counter()
+    for _ in range(50):
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+    rss = int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+    say("fork_and_exit_alone", ms=(time.perf_counter() - started) * 20, rss_mb=rss)
+
+
+def enqueue(user: Any, jobs: int) -> None:
+    from django.db import connection
+
+    from jobs.manager import JobManager
+    from jobs.models import Job
+
+    manager = JobManager()
+    started = time.perf_counter()
+    for _ in range(jobs):
+        manager.create_job("bench_noop", created_by=user)
+    seconds = time.perf_counter() - started
+    Job.objects.all().delete()
+    rows = [[f"{n:032x}", "x"] for n in range(jobs)]
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE bench_plain (id varchar(32) PRIMARY KEY, v text)")
+        bare = time.perf_counter()
+        for row in rows:
+            cursor.execute("INSERT INTO bench_plain VALUES (%s, %s)", row)
+        bare = time.perf_counter() - bare
+        cursor.execute("DROP TABLE bench_plain")
+    say("enqueue", per_s=jobs / seconds, baseline_single_row_inserts_per_s=jobs / bare)
+
+
+def throughput(user: Any, jobs: int) -> None:
+    """First enqueue to last end, a child per job, all rows written, two workers."""
+    from django.db import connection
+
+    from jobs.manager import JobManager
+    from jobs.models import Job, WorkerProcess
+
+    with running("jobcluster"):
+        wait(lambda: WorkerProcess.objects.count() >= 2)
+        JobManager().create_job("bench_noop", created_by=user)
+        wait(lambda: not Job.objects.open().exists())
+        started = time.perf_counter()
+        for _ in range(jobs):
+            JobManager().create_job("bench_noop", created_by=user)
+        wait(lambda: not Job.objects.open().exists())
+        rate = jobs / (time.perf_counter() - started)
+        say("noop_jobs", per_s=rate, workers=2, jobs=jobs, prototype_per_s=PROTOTYPE.get(connection.vendor))
+        latency(user)
+
+
+def latency(user: Any, count: int = 60) -> None:
+    """From before create_job to the handler's first line, nothing else waiting."""
+    from jobs.manager import JobManager
+    from jobs.models import Job
+
+    waits = []
+    for _ in range(count):
+        started = time.time()
+        job = JobManager().create_job("bench_start", created_by=user)
+        wait(lambda job=job: Job.objects.ended().filter(pk=job.pk).exists())
+        job.refresh_from_db()
+        waits.append(job.result_data["started"] - started)
+    say("idle_start", **percentiles(waits, 50, 95))
+
+
+def steps(count: int = 10_000) -> None:
+    from jobs.tracker import ChildOutlet, ProgressTracker, SharedPage
+
+    reading, writing = os.pipe()
+    tracker = ProgressTracker("01970000-0000-7000-8000-000000000000", count, outlet=ChildOutlet(SharedPage(), writing))
+    started = time.perf_counter()
+    for _ in range(count):
+        tracker.update_step("Counting")
+    tracked = time.perf_counter() - started
+    started = time.perf_counter()
+    for _ in range(count):
+        pass
+    os.close(reading)
+    os.close(writing)
+    say("update_step", steps=count, ms=1000 * tracked, bare_loop_ms=1000 * (time.perf_counter() - started))
+
+
+def sockets(user: Any) -> None:
+    """Publish in this process, received by bare clients of a real web process."""
+    from django.test import Client
+
+    from jobs.manager import JobManager
+
+    client = Client()
+    client.force_login(user)
+    cookie = f"sessionid={client.cookies['sessionid'].value}"
+    job = JobManager().create_job("bench_noop", created_by=user)
+    port = free_port()
+    with running("up", "--port", str(port), "--no-workers"):
+        wait(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+        for clients in (1, 50, 200):
+            received, sent = asyncio.run(watch_together(f"ws://127.0.0.1:{port}/ws/jobs/{job.pk}", cookie, clients, job))
+            figures = percentiles(received, 50, 95, 99) if received else {}
+            say("publish_to_socket", sockets=clients, sent=sent * clients, dropped=sent * clients - len(received), **figures)
+    JobManager().cancel_job(job.pk)
+
+
+async def watch_together(url: str, cookie: str, clients: int, job: Any) -> tuple[list[float], int]:
+    import websockets
+
+    from jobs import live
+
+    waits: list[float] = []
+    ready = asyncio.Semaphore(0)
+    first = int(time.time() * 1000)
+
+    async def one() -> None:
+        origin = url.split("/ws")[0].replace("ws", "http")
+        async with websockets.connect(url, additional_headers={"Cookie": cookie}, origin=origin, open_timeout=60) as ws:
+            await ws.recv()
+            ready.release()
+            async for text in ws:
+                message = json.loads(text)
+                if message["type"] == "job.progress":
+                    waits.append(time.time() - message["sent"])
+
+    watching = [asyncio.create_task(one()) for _ in range(clients)]
+    for _ in range(clients):
+        await ready.acquire()
+    sent = 40
+    for n in range(sent):
+        live.publish(f"job.{job.pk}", {"type": "job.progress", "id": str(job.pk), "revision": first + n, "sent": time.time()})
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(0.5)
+    for task in watching:
+        task.cancel()
+    await asyncio.gather(*watching, return_exceptions=True)
+    return waits, sent
+
+
+def scrape(user: Any, site: str) -> None:
+    import trafilatura
+
+    from jobs.manager import JobManager
+    from jobs.models import Job, WorkerProcess
+    from osint import sample_site
+
+    started = time.perf_counter()
+    for page in sample_site.PAGES.values():
+        trafilatura.bare_extraction(sample_site.render(page), with_metadata=True)
+    alone = len(sample_site.PAGES) / (time.perf_counter() - started)
+    with running("jobcluster"):
+        wait(lambda: WorkerProcess.objects.count() >= 2)
+        urls = [f"{site}{path}?copy={n}" for n in range(6) for path in sample_site.PAGES]
+        job = JobManager().create_job("web_scraping", parameters={"urls": urls, "delay_s": 0}, created_by=user)
+        wait(lambda: Job.objects.ended().filter(pk=job.pk).exists())
+        job.refresh_from_db()
+        seconds = (job.completed_at - job.started_at).total_seconds()
+        say("scrape_sample_site", pages=len(urls), pages_per_s=len(urls) / seconds, trafilatura_alone_pages_per_s=alone, status=job.status)
+
+
+def idle_stack(seconds: float = 10) -> None:
+    """The whole of `up` with ten workers and nothing to do. PSS shares what processes share."""
+    import psutil
+
+    from jobs.models import WorkerProcess
+
+    with running("up", "--port", str(free_port()), workers=10) as process:
+        wait(lambda: WorkerProcess.objects.count() >= 10)
+        tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        time.sleep(2)
+        before = sum(sum(p.cpu_times()[:2]) for p in tree)
+        time.sleep(seconds)
+        cpu = (sum(sum(p.cpu_times()[:2]) for p in tree) - before) / seconds * 100
+        memory = [p.memory_full_info() for p in tree]
+        say(
+            "idle_stack",
+            processes=len(tree),
+            cpu_percent_of_a_core=cpu,
+            pss_mb=sum(m.pss for m in memory) / 1e6,
+            rss_mb=sum(m.rss for m in memory) / 1e6,
+            bare_python_rss_mb=bare_python_mb(),
+        )
+
+
+def bare_python_mb() -> float:
+    code = "print(int(open('/proc/self/statm').read().split()[1]) * 4096 / 1e6)"
+    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="fieldwork-bench-") as state:
+        os.environ |= {"STATE_DIR": state, "DJANGO_SETTINGS_MODULE": "bench.settings"}
+        os.chdir(ROOT)
+        from osint import sample_site
+
+        server, base = sample_site.serve()
+        os.environ["FETCH_ALLOW_PRIVATE"] = base.removeprefix("http://")
+        import django
+
+        django.setup()
+        from django.contrib.auth.models import User
+        from django.core.management import call_command
+        from django.db import connection
+
+        from jobs import cluster, conf
+        from jobs.models import WorkerProcess
+
+        call_command("migrate", verbosity=0)
+        cluster.prepare_process()
+        conf.DEFAULTS["open_jobs_per_user_max"] = 1_000_000
+        user, _ = User.objects.get_or_create(username="bench")
+        say(
+            "machine",
+            python=platform.python_version(),
+            cores=os.cpu_count(),
+            kernel=platform.release(),
+            database=connection.vendor,
+            redis=bool(os.environ.get("REDIS_URL")),
+            load=os.getloadavg()[0],
+        )
+        fork_baseline()
+        enqueue(user, 500)
+        steps()
+        throughput(user, 600)
+        sockets(user)
+        scrape(user, base)
+        WorkerProcess.objects.all().delete()
+        idle_stack()
+        server.shutdown()
+
+
+if __name__ == "__main__":
+    main()
