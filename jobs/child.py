@@ -58,7 +58,8 @@ def run_child(payload: bytes, pipe: int, page: SharedPage, parent: int) -> None:
     task: Task = pickle.loads(payload)
     outlet = ChildOutlet(page, pipe)
     outlet.send({"outcome": outcome_of(task, outlet)})
-    connections.close_all()
+    for connection in connections.all(initialized_only=True):
+        connection.close()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
