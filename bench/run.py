@@ -158,28 +158,30 @@ def sockets(user: Any) -> None:
     client = Client()
     client.force_login(user)
     cookie = f"sessionid={client.cookies['sessionid'].value}"
-    job = JobManager().create_job("bench_noop", created_by=user)
     port = free_port()
     with running("up", "--port", str(port), "--no-workers"):
         wait(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
         for clients in (1, 50, 200):
-            received, sent = asyncio.run(watch_together(f"ws://127.0.0.1:{port}/ws/jobs/{job.pk}", cookie, clients, job))
+            job = JobManager().create_job("bench_noop", created_by=user)
+            job = JobManager().start([job.pk], worker_id="bench", host="bench")
+            url = f"ws://127.0.0.1:{port}/ws/jobs/{job.pk}"
+            received, sent, ended = asyncio.run(watch_together(url, cookie, clients, job))
             figures = percentiles(received, 50, 95, 99) if received else {}
-            say("publish_to_socket", sockets=clients, sent=sent * clients, dropped=sent * clients - len(received), **figures)
-    JobManager().cancel_job(job.pk)
+            dropped = sent * clients - len(received)
+            say("publish_to_socket", sockets=clients, per_s=5, sent=sent * clients, dropped=dropped, saw_the_end=ended, **figures)
 
 
-async def watch_together(url: str, cookie: str, clients: int, job: Any) -> tuple[list[float], int]:
+async def watch_together(url: str, cookie: str, clients: int, job: Any) -> tuple[list[float], int, int]:
+    """Waits of all messages, how many were sent to each, and how many sockets saw the job end."""
     import websockets
-
-    from jobs import live
+    from asgiref.sync import sync_to_async
 
     waits: list[float] = []
+    ended: set[int] = set()
     ready = asyncio.Semaphore(0)
-    first = int(time.time() * 1000)
+    origin = url.split("/ws")[0].replace("ws", "http")
 
-    async def one() -> None:
-        origin = url.split("/ws")[0].replace("ws", "http")
+    async def one(number: int) -> None:
         async with websockets.connect(url, additional_headers={"Cookie": cookie}, origin=origin, open_timeout=60) as ws:
             await ws.recv()
             ready.release()
@@ -187,19 +189,40 @@ async def watch_together(url: str, cookie: str, clients: int, job: Any) -> tuple
                 message = json.loads(text)
                 if message["type"] == "job.progress":
                     waits.append(time.time() - message["sent"])
+                elif message.get("job", {}).get("status") == "COMPLETED":
+                    ended.add(number)
 
-    watching = [asyncio.create_task(one()) for _ in range(clients)]
+    watching = [asyncio.create_task(one(n)) for n in range(clients)]
     for _ in range(clients):
         await ready.acquire()
     sent = 40
     for n in range(sent):
-        live.publish(f"job.{job.pk}", {"type": "job.progress", "id": str(job.pk), "revision": first + n, "sent": time.time()})
+        await sync_to_async(step)(job, n)
+        await asyncio.sleep(0.2)  # the pace of the product itself
+    await sync_to_async(complete)(job)
+    until = time.monotonic() + 10
+    while len(ended) < clients and time.monotonic() < until:
         await asyncio.sleep(0.05)
-    await asyncio.sleep(0.5)
     for task in watching:
         task.cancel()
     await asyncio.gather(*watching, return_exceptions=True)
-    return waits, sent
+    return waits, sent, len(ended)
+
+
+def step(job: Any, number: int) -> None:
+    """What a worker does for a step: the row, then the message."""
+    from jobs.manager import JobManager
+    from jobs.notifications import JobNotificationService
+    from jobs.presentation import live_fields
+
+    job.revision = JobManager().update_progress(job.pk, number, f"Step {number}", attempt=job.attempt)
+    JobNotificationService().notify_progress_update_sync(job.pk, {**live_fields(job), "sent": time.time()})
+
+
+def complete(job: Any) -> None:
+    from jobs.manager import JobManager
+
+    JobManager().mark_completed(job.pk, {}, attempt=job.attempt)
 
 
 def scrape(user: Any, site: str) -> None:

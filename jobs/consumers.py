@@ -30,6 +30,8 @@ REPAIR_S = 2.0
 RECHECK_S = 30.0
 LIST_PACE_S = 0.5
 STATS_PACE_S = 2.0
+# Also without any message: when all workers are gone, nobody is left to send one.
+STATS_AT_LEAST_S = 5.0
 SNAPSHOT_LINES_MAX = 500
 
 
@@ -195,7 +197,7 @@ class JobListConsumer(Consumer):
         self.changed: set[str] = set()
         # pages without a table of jobs ask for `?rows=0`: notifications alone
         self.rows_wanted = b"rows=0" not in self.scope["query_string"]
-        self.stats_at = 0.0
+        self.stats_at = float("-inf")
         self.stats_wanted = self.rows_wanted
         for group in ("jobs", f"user.{self.user.pk}"):
             await self.channel_layer.group_add(group, self.channel_name)
@@ -217,6 +219,10 @@ class JobListConsumer(Consumer):
             if message.get("id"):
                 self.changed.add(message["id"])
 
+    def stats_are_due(self) -> bool:
+        age = time.monotonic() - self.stats_at
+        return age >= (STATS_PACE_S if self.stats_wanted else STATS_AT_LEAST_S)
+
     async def tell(self) -> None:
         """Twice a second: the changed rows that this person may see, as the list itself draws them."""
         try:
@@ -227,7 +233,7 @@ class JobListConsumer(Consumer):
                 if changed:
                     for row in await from_database(read_rows)(self.user, changed):
                         await self.say({"type": "job.row", **row})
-                if self.stats_wanted and time.monotonic() - self.stats_at >= STATS_PACE_S:
+                if self.rows_wanted and self.stats_are_due():
                     self.stats_wanted, self.stats_at = False, time.monotonic()
                     stats = await from_database(ResourceManager().get_queue_statistics)(self.user)
                     await self.say({"type": "queue.stats", "stats": stats})

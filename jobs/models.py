@@ -17,7 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from jobs.ids import uuid7
-from jobs.queries import JobQuerySet, OfJobQuerySet
+from jobs.queries import JobQuerySet, OfJobQuerySet, OfSubjectQuerySet
 from jobs.states import ENDED, OPEN, Level, Priority, Status
 
 
@@ -211,7 +211,7 @@ class Artifact(models.Model):
     sha256 = models.CharField(max_length=64)
     created_at = models.DateTimeField(default=timezone.now)
 
-    objects = OfJobQuerySet.as_manager()
+    objects = OfSubjectQuerySet.as_manager()
 
     class Meta:
         ordering = ("created_at", "id")

@@ -34,10 +34,13 @@ class JobNotificationService:
         await sync_to_async(self.notify_job_failed_sync)(job_id, error_info)
 
     def notify_progress_update_sync(self, job_id: uuid.UUID, progress_data: dict[str, Any]) -> None:
-        """`progress_data` holds the fields of a `job.progress` message, `revision` among them."""
-        message = {**progress_data, "type": "job.progress", "id": str(job_id)}
-        live.publish(f"job.{job_id}", message)
-        live.publish("jobs", {"type": "job.progress", "id": str(job_id), "revision": progress_data["revision"]})
+        """`progress_data` holds the fields of a `job.progress` message (docs/live.md).
+
+        Without a `revision` browsers could not tell whether it is stale; they are told to read again.
+        """
+        kind = "job.progress" if "revision" in progress_data else "job.reread"
+        live.publish(f"job.{job_id}", {**progress_data, "type": kind, "id": str(job_id)})
+        live.publish("jobs", {"type": kind, "id": str(job_id)})
 
     def notify_job_completed_sync(self, job_id: uuid.UUID, result_summary: str) -> None:
         self._tell_of(job_id, Status.COMPLETED, result_summary)

@@ -32,7 +32,9 @@ class JobQuerySet(models.QuerySet):
             return self.none()
         if user.has_perm("jobs.view_all_jobs"):
             return self
-        return self.filter(in_scope(user, creator="created_by"))
+        subjects = subjects_of(user)
+        mine = Q(created_by=user)
+        return self.filter(mine if subjects is None else mine | Q(subject_id__in=subjects.values("pk")))
 
     def running(self, job_id: uuid.UUID | None = None, attempt: int | None = None) -> Self:
         """Running jobs; with `attempt`, only the one that still holds this attempt (the fence)."""
@@ -54,16 +56,21 @@ class JobQuerySet(models.QuerySet):
         return self.filter(status__in=OPEN)
 
 
-def in_scope(user: Any, *, creator: str) -> Q:
-    """Rows that a person made, or that belong to a subject in their scope."""
-    subjects = subjects_of(user)
-    mine = Q(**{creator: user})
-    return mine if subjects is None else mine | Q(subject_id__in=subjects.values("pk"))
-
-
 class OfJobQuerySet(models.QuerySet):
     """Rows that belong to a job: as visible as their job."""
 
     def visible_to(self, user: Any) -> Self:
+        return self.filter(job__in=self.visible_jobs(user))
+
+    def visible_jobs(self, user: Any) -> JobQuerySet:
         jobs: Any = self.model._meta.get_field("job").related_model
-        return self.filter(job__in=jobs.objects.visible_to(user))
+        return jobs.objects.visible_to(user)
+
+
+class OfSubjectQuerySet(OfJobQuerySet):
+    """Rows that outlive their job: as visible as their job, or as their subject."""
+
+    def visible_to(self, user: Any) -> Self:
+        visible = Q(job__in=self.visible_jobs(user))
+        subjects = subjects_of(user)
+        return self.filter(visible if subjects is None else visible | Q(subject_id__in=subjects.values("pk")))

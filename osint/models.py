@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from jobs.ids import uuid7
 from jobs.models import Artifact, Job
+from jobs.queries import OfSubjectQuerySet
 
 
 class SubjectQuerySet(models.QuerySet):
@@ -51,11 +52,6 @@ def subjects_of(user: Any) -> SubjectQuerySet:
     return Subject.objects.visible_to(user)
 
 
-class DocumentQuerySet(models.QuerySet):
-    def visible_to(self, user: Any) -> Self:
-        return self.filter(Q(job__in=Job.objects.visible_to(user)) | Q(subject__in=Subject.objects.visible_to(user)))
-
-
 class Document(models.Model):
     """A page as it was captured, with the text that was read from it.
 
@@ -83,7 +79,7 @@ class Document(models.Model):
     links = models.JSONField(default=list)
     warc = models.ForeignKey(Artifact, null=True, blank=True, on_delete=models.SET_NULL, related_name="documents")
 
-    objects = DocumentQuerySet.as_manager()
+    objects = OfSubjectQuerySet.as_manager()
 
     class Meta:
         ordering = ("fetched_at", "id")
