@@ -159,6 +159,8 @@ REFUSALS = {"/investors/login": (403, "Forbidden"), "/press/2018-05-04": (404, "
 
 class SampleHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # headers and body in one packet: two small writes wait 40 ms for each other
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
