@@ -73,7 +73,7 @@ def outcome_of(task: Task, outlet: ChildOutlet) -> dict[str, Any]:
         policy = kind.retry_policy
         tracker = ProgressTracker(task.job_id, task.total_steps, outlet=outlet)
         result = check_result(kind.handler(tracker, task.parameters))
-        return {"done": result, "summary": kind.summary(result)[:300]}
+        return {"done": result, "summary": clean_text(kind.summary(result), 280)}
     except JobCancelled:
         return {"cancelled": True}
     except BaseException as error:

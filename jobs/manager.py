@@ -440,5 +440,13 @@ def check_result(result: Mapping[str, Any] | None) -> dict[str, Any] | None:
     limit = conf.get("result_bytes_max")
     if len(data) > limit:
         raise InvalidResult(f"The result has {len(data):,} bytes; at most {limit:,} are kept. Store it as an artifact.")
-    # PostgreSQL cannot store NUL in JSON text
-    return orjson.loads(data.replace(b"\\u0000", b""))
+    return without_nul(orjson.loads(data))
+
+
+def without_nul(value: Any) -> Any:
+    """JSON values without NUL characters, which PostgreSQL cannot store in text."""
+    if isinstance(value, str):
+        return value.replace("\x00", "")
+    if isinstance(value, dict):
+        return {without_nul(name): without_nul(item) for name, item in value.items()}
+    return [without_nul(item) for item in value] if isinstance(value, list) else value

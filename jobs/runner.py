@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 import psutil
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, InterfaceError, connection, connections
 from django.utils import timezone
 
 from jobs import conf, live, queue, words
@@ -30,13 +30,15 @@ from jobs.notifications import JobNotificationService
 from jobs.presentation import live_fields
 from jobs.recovery import ErrorRecoveryService, describe_process, kill_session
 from jobs.resources import ResourceManager, TreeSampler
-from jobs.tracker import Progress, SharedPage, as_log_row, progress_fields
+from jobs.tracker import Progress, SharedPage, as_log_row, clean_text, progress_fields
 from jobs.zygote import Exit, Zygote, ZygoteGone
 
 log = logging.getLogger(__name__)
 
 FRAME = struct.Struct("=I")
 SAMPLES_MAX = 240
+DATABASE_AWAY = (DatabaseError, InterfaceError)
+LINES_HELD_MAX = 20_000  # while the database is away; the rest is counted
 PIPE_BYTES = 1 << 20
 LIVE_LINES_MAX = 100  # more lines at once are read from the table by whoever watches
 
@@ -94,6 +96,7 @@ def run_next(worker: Worker) -> bool:
         run.start()
         run.watch()
     except ZygoteGone:
+        connections.close_all()  # the new zygote's children must not inherit ours
         worker.zygote.restart()
         run.ended = "its process was killed"
     run.settle()
@@ -193,8 +196,10 @@ class Run:
                 break
             frame = orjson.loads(memoryview(self.buffer)[at + FRAME.size : at + FRAME.size + size])
             at += FRAME.size + size
-            if "log" in frame:
+            if "log" in frame and len(self.lines) < LINES_HELD_MAX:
                 self.lines.append(as_log_row(frame["log"]))
+            elif "log" in frame:
+                self.dropped += 1
             elif "dropped" in frame:
                 self.dropped += frame["dropped"]
             else:
@@ -208,7 +213,7 @@ class Run:
         try:
             self.flush()
             self.renew(now)
-        except DatabaseError:
+        except DATABASE_AWAY:
             # What was said is kept and written later; the child goes on for as long as the lease holds.
             log.warning("The database did not answer; job %s goes on", self.job.pk, exc_info=True)
             connection.close()
@@ -220,6 +225,7 @@ class Run:
         """Write and publish what the child said since the last time."""
         version, progress = self.worker.page.read()
         if version != self.version:
+            progress.step = clean_text(progress.step, 300)
             self.write_progress(progress)
             self.version = version
         if self.lines or self.dropped:
@@ -235,7 +241,7 @@ class Run:
             self.disowned = True
             return
         job = self.job  # kept as the row is, so that it is shown as a reader of the row shows it
-        job.revision, job.current_step, job.progress_at = revision, progress.step[:300], timezone.now()
+        job.revision, job.current_step, job.progress_at = revision, progress.step, timezone.now()
         job.progress_percent = max(job.progress_percent, min(progress.percent or 0.0, 99.9))
         for name, value in fields.items():
             setattr(job, name, value)
@@ -289,7 +295,7 @@ class Run:
         try:
             self.process = describe_process(self.pid)
             JobAttempt.objects.filter(job=self.job, number=self.job.attempt).update(process=self.process)
-        except (DatabaseError, psutil.Error):
+        except (*DATABASE_AWAY, psutil.Error):
             log.warning("The process of job %s was not recorded", self.job.pk, exc_info=True)
 
     def sample(self, now: float) -> None:
@@ -317,7 +323,7 @@ class Run:
             JobAttempt.objects.filter(job=self.job, number=self.job.attempt).update(
                 samples=self.samples, memory_peak_mb=self.peak_mb, cpu_seconds=cpu_seconds
             )
-        except DatabaseError:
+        except DATABASE_AWAY:
             return  # measurements are not worth a second try: the next one comes in a second
         self.job.memory_usage_mb, self.job.cpu_usage_percent = memory_mb, cpu_percent
         shown = {"memory": words.megabytes(memory_mb), "cpu": f"{cpu_percent:.0f} %"}
@@ -363,7 +369,7 @@ class Run:
         while True:
             try:
                 return self.write_end()
-            except DatabaseError:
+            except DATABASE_AWAY:
                 log.warning("The end of job %s could not be written yet", self.job.pk, exc_info=True)
                 connection.close()
                 if time.monotonic() > give_up:

@@ -21,10 +21,11 @@ import orjson
 
 from jobs import conf
 from jobs.errors import JobCancelled
-from jobs.manager import JobManager
+from jobs.manager import JobManager, without_nul
 from jobs.states import Level
 
 STEP_BYTES_MAX = 900
+STEPS_MAX = 2**31 - 1  # what the column holds
 
 
 @dataclass
@@ -62,7 +63,9 @@ class ProgressTracker:
         self._lock = threading.Lock()
 
     def update_step(self, step_name: str, increment: int = 1) -> None:
-        """Name the step and count `increment` steps as done (0: it only begins)."""
+        """Name the step and count `increment` steps as done (0: it only begins; less is a ValueError)."""
+        if increment < 0:
+            raise ValueError(f"Steps are not undone: increment cannot be {increment}.")
         state = self.state
         with self._lock:
             state.step = step_name
@@ -112,7 +115,7 @@ class ProgressTracker:
                 "level": int(level),
                 "message": clean_text(str(message), conf.get("log_line_chars_max")),
                 "timestamp": time.time(),
-                "step_name": self.state.step[:300],
+                "step_name": clean_text(self.state.step, 280),
                 "data": data,
             }
         )
@@ -125,7 +128,7 @@ class ProgressTracker:
 
 
 def check_total(total: int | None) -> int | None:
-    if total is not None and total < 0:
+    if total is not None and not 0 <= total <= STEPS_MAX:
         raise ValueError(f"The number of steps cannot be {total}.")
     return total
 
@@ -279,4 +282,4 @@ def progress_fields(progress: Progress) -> dict[str, Any]:
 
 def as_log_row(line: dict[str, Any]) -> dict[str, Any]:
     """A line as it travels (seconds since the epoch) as JobManager takes it (aware datetime)."""
-    return {**line, "timestamp": datetime.fromtimestamp(line["timestamp"], UTC)}
+    return {**line, "timestamp": datetime.fromtimestamp(line["timestamp"], UTC), "data": without_nul(line["data"])}

@@ -177,6 +177,11 @@ def test_dates_ids_and_nul_in_a_result_are_made_plain(running_job):
     assert kept["at"].startswith(str(now.date()))
 
 
+def test_a_result_may_speak_of_escapes(running_job):
+    manager.mark_completed(running_job.id, {"text": "a backslash and \\u0000 in letters"}, attempt=1)
+    assert reload(running_job).result_data["text"] == "a backslash and \\u0000 in letters"
+
+
 def test_the_creator_is_told_once_of_each_end(running_job, analyst):
     manager.mark_failed(running_job.id, "boom", attempt=1)
     manager.retry_job(running_job.id)

@@ -73,6 +73,10 @@ def test_numbers_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="cannot be"):
         ProgressTracker("01970000-0000-7000-8000-000000000000", -1, outlet=Recorder())
     tracker = ProgressTracker("01970000-0000-7000-8000-000000000000", 1, outlet=Recorder())
+    with pytest.raises(ValueError, match="not undone"):
+        tracker.update_step("x", -1)
+    with pytest.raises(ValueError, match="cannot be"):
+        tracker.set_total(2**40)
     with pytest.raises(ValueError, match="seconds"):
         tracker.set_estimated_duration(float("nan"))
 

@@ -167,6 +167,30 @@ def test_a_result_that_is_not_json_fails_the_job_in_words(cluster):
     assert "cannot be stored as JSON" in reload(job).error_message
 
 
+def test_odd_text_is_stored_harmless(cluster):
+    """NUL, control characters and lone surrogates in step, line, data and result end no job."""
+    job = create("sample_odd_text", max_retries=0)
+    wait_for(lambda: ended(job), "the end")
+    row = reload(job)
+    assert (row.status, row.result_data) == (Status.COMPLETED, {"text": "ab \\u0000"}), row.error_message
+    line = row.logs.get(message__startswith="line")
+    assert line.data["data_with_nul"] == "ab"
+    assert "\x00" not in row.current_step + line.message
+
+
+def test_a_killed_zygote_costs_only_its_job(cluster, gate):
+    """The worker makes a new one, and its later children have connections of their own."""
+    job = create(parameters={"gate": str(gate)}, max_retries=0)
+    zygote = psutil.Process(child_of(job)).parent()
+    zygote.kill()
+    wait_for(lambda: ended(job), "the end")
+    assert reload(job).error_kind == Kind.LOST
+    gate.open_to(99)
+    later = [create(parameters={"total": 2}) for _ in range(6)]
+    wait_for(lambda: ended(*later), "the later jobs")
+    assert {status_of(job) for job in later} == {Status.COMPLETED}
+
+
 def test_a_handler_that_says_nothing_is_watched_all_the_same(cluster, gate):
     gate.path.write_text("")
     job = create("sample_plain", parameters={"gate": str(gate)})

@@ -78,6 +78,13 @@ def odd_result(tracker: Any, parameters: dict[str, Any]) -> Any:
     return {"value": {1, 2}}
 
 
+@register("sample_odd_text", label="Odd text", hidden=True)
+def odd_text(tracker: Any, parameters: dict[str, Any]) -> dict[str, Any]:
+    tracker.update_step("step\x00 \ud800 \x1b[31m")
+    tracker.log_info("line\x00", data_with_nul="a\x00b", odd={1, 2})
+    return {"text": "a\x00b \\u0000"}
+
+
 @register("sample_heavy", label="On its own queue", queue="heavy", hidden=True)
 def heavy(tracker: Any, parameters: dict[str, Any]) -> None:
     """Nothing serves its queue unless a test does."""
