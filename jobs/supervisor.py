@@ -3,6 +3,7 @@
 A cluster that ends is started again with growing pauses; all end when this process does, however it ends.
 """
 
+import gc
 import ipaddress
 import os
 import signal
@@ -59,8 +60,11 @@ class Supervisor:
         self.clusters = [Cluster(queue) for queue in registry.queues()] if self.workers else []
         task.LoopingCall(self.look).start(0.5)
         interface = self.host.replace(":", "\\:")  # Twisted separates the parts of an endpoint by colons
+        application = import_string(settings.ASGI_APPLICATION)
+        gc.collect()
+        gc.freeze()  # a full collection of what is loaded now would hold up live messages by 0.1 s
         Server(
-            import_string(settings.ASGI_APPLICATION),
+            application,
             endpoints=[f"tcp:port={self.port}:interface={interface}"],
             proxy_forwarded_address_header="X-Forwarded-For" if settings.PUBLIC_URL else None,
             application_close_timeout=2,

@@ -158,18 +158,30 @@ class SharedPage:
 
     def __init__(self) -> None:
         self.memory = mmap.mmap(-1, self.SIZE)  # anonymous and shared: seen by every later fork
+        self._seq = 0  # of the one writer
+        self._step, self._step_bytes = "", b""
 
     def reset(self) -> None:
+        """By the worker, before it asks for a child; the child begins with a counter of 0 as well."""
         self.memory[: self.SIZE] = bytes(self.SIZE)
 
     def write(self, progress: Progress) -> None:
-        memory, step = self.memory, progress.step.encode("utf-8", "replace")[:STEP_BYTES_MAX]
-        (seq,) = self._SEQ.unpack_from(memory, self._SEQ_AT)
+        memory, seq = self.memory, self._seq
         self._SEQ.pack_into(memory, self._SEQ_AT, seq + 1)
-        total = -1 if progress.total is None else progress.total
-        estimate = -1.0 if progress.estimated_s is None else progress.estimated_s
-        self._BODY.pack_into(memory, self._BODY_AT, progress.completed, total, progress.problems, estimate, len(step))
-        memory[self._STEP_AT : self._STEP_AT + len(step)] = step
+        if progress.step is not self._step:
+            self._step, self._step_bytes = progress.step, progress.step.encode("utf-8", "replace")[:STEP_BYTES_MAX]
+            memory[self._STEP_AT : self._STEP_AT + len(self._step_bytes)] = self._step_bytes
+        total, estimate = progress.total, progress.estimated_s
+        self._BODY.pack_into(
+            memory,
+            self._BODY_AT,
+            progress.completed,
+            -1 if total is None else total,
+            progress.problems,
+            -1.0 if estimate is None else estimate,
+            len(self._step_bytes),
+        )
+        self._seq = seq + 2
         self._SEQ.pack_into(memory, self._SEQ_AT, seq + 2)
 
     def read(self) -> tuple[int, Progress]:

@@ -240,7 +240,16 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
     "ENUM_NAME_OVERRIDES": {"JobStatus": "jobs.states.Status", "LogLevel": "jobs.states.Level"},
 }
-UNFOLD = {"SITE_TITLE": "Fieldwork", "SITE_HEADER": "Fieldwork", "SITE_URL": "/"}
+# The accent of static/css/app.css in the shades that the admin asks for.
+ACCENT = {50: "#eef5ff", 100: "#e6f1ff", 200: "#c3dcfb", 300: "#9cc6f8", 400: "#79b5f8", 500: "#4584d4", 600: "#2460b7"}
+ACCENT |= {700: "#1d4f98", 800: "#1b4179", 900: "#1b2c44", 950: "#111d2e"}
+UNFOLD = {
+    "SITE_TITLE": "Fieldwork",
+    "SITE_HEADER": "Fieldwork",
+    "SITE_URL": "/",
+    "SITE_ICON": "/static/favicon.svg",
+    "COLORS": {"primary": {str(shade): color for shade, color in ACCENT.items()}},
+}
 
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_500_000
 
