@@ -8,6 +8,7 @@ so a claim costs the same with ten jobs waiting and with a million.
 
 import uuid
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from django.db import connection
 from django.utils import timezone
@@ -15,7 +16,7 @@ from django.utils import timezone
 from jobs import conf
 from jobs.manager import JobManager
 from jobs.models import Job, as_uuid
-from jobs.states import Priority, Status
+from jobs.states import Priority
 
 # One analyst's ten thousand jobs are one head; more waiting creators than this share by due time.
 CREATORS_MAX = 200
@@ -78,10 +79,16 @@ def next_candidates(queue: str, now: datetime) -> list[uuid.UUID]:
         if not heads:
             return []
         priority, _, head, creator = max(heads, key=lambda h: (effective_priority(h[0], h[1], now), h[0], now - h[1]))
-        if creator is None or not Job.objects.filter(status=Status.RUNNING, created_by=creator).exists():
+        if creator is None or not has_running(cursor, creator):
             return [head]
         cursor.execute(_CREATORS, {"queue": queue, "priority": priority, "now": when})
         return [as_uuid(row[0]) for row in cursor.fetchall()] or [head]
+
+
+def has_running(cursor: Any, creator: int) -> bool:
+    # without the ORM, which would be a fifth of the whole claim
+    cursor.execute("SELECT 1 FROM jobs_job WHERE status = 'RUNNING' AND created_by_id = %s LIMIT 1", [creator])
+    return cursor.fetchone() is not None
 
 
 def effective_priority(priority: int, due: datetime, now: datetime) -> int:
