@@ -45,8 +45,9 @@ CRAWL_DELAY_MAX_S = 30.0
 # Hosts that are not explicitly allowed private ones are never asked faster than this.
 DELAY_MIN_S = 0.25
 
-# Ranges that Python calls global but that lead into private ones: NAT64 and 6to4.
-TUNNELS = tuple(ipaddress.ip_network(n) for n in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"))
+# Of IPv6 only this is given out as public (RFC 4291); within it, 6to4 and Teredo lead into private IPv4.
+PUBLIC_IPV6 = ipaddress.ip_network("2000::/3")
+TUNNELS = tuple(ipaddress.ip_network(n) for n in ("2002::/16", "2001::/32"))
 
 
 class FetchError(Exception):
@@ -153,8 +154,8 @@ def check_address(address: str) -> None:
     mapped = getattr(ip, "ipv4_mapped", None)
     if mapped is not None:
         ip = mapped
-    inside_tunnel = ip.version == 6 and any(ip in network for network in TUNNELS)
-    if not ip.is_global or ip.is_multicast or ip.is_reserved or inside_tunnel:
+    odd_ipv6 = ip.version == 6 and (ip not in PUBLIC_IPV6 or any(ip in network for network in TUNNELS))
+    if not ip.is_global or ip.is_multicast or ip.is_reserved or odd_ipv6:
         raise Refused(f"{address} is a private or reserved address; only public addresses are fetched.")
 
 

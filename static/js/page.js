@@ -6,8 +6,9 @@ import { showRow, showStats, startList } from "./list.js";
 import { ago } from "./words.js";
 
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-if (zone && !document.cookie.includes(`tz=${encodeURIComponent(zone)}`)) {
-  document.cookie = `tz=${encodeURIComponent(zone)}; path=/; max-age=31536000; samesite=lax`;
+// names of zones need no encoding in a cookie, and the server does not undo one
+if (zone && !document.cookie.split("; ").includes(`tz=${zone}`)) {
+  document.cookie = `tz=${zone}; path=/; max-age=31536000; samesite=lax`;
 }
 
 function notify(message) {

@@ -278,3 +278,10 @@ def test_a_job_is_started_and_cancelled_with_the_keyboard_alone(sign_in, analyst
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile(r"/jobs/[0-9a-f-]{36}/$"))
     assert Job.objects.get(created_by=analyst).name == "Scrape 1 page of 1.1.1.1"
+
+
+def test_times_are_those_of_the_viewers_zone(sign_in, gated):
+    page = sign_in(timezone_id="Asia/Singapore")
+    page.goto(gated.get_absolute_url())
+    exact = page.locator("[data-ago]").first.get_attribute("title")
+    assert exact.endswith("+08"), exact
