@@ -31,11 +31,9 @@ class Task:
     """All that a child needs to know. It travels as a pickle between a worker and its own fork."""
 
     job_id: uuid.UUID
-    attempt: int
     job_type: str
     parameters: dict[str, Any]
     total_steps: int | None
-    memory_limit_mb: int | None
 
     def dumps(self) -> bytes:
         return pickle.dumps(self, protocol=pickle.HIGHEST_PROTOCOL)

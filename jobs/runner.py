@@ -144,7 +144,7 @@ class Run:
 
     def start(self) -> None:
         job = self.job
-        task = Task(job.pk, job.attempt, job.job_type, job.parameters, job.total_steps, job.memory_limit_mb)
+        task = Task(job.pk, job.job_type, job.parameters, job.total_steps)
         self.worker.page.reset()
         self.pipe, theirs = os.pipe()
         try:

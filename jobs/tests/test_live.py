@@ -15,14 +15,15 @@ from channels_redis.pubsub import RedisPubSubChannelLayer
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
+from django.utils.module_loading import import_string
 
 from jobs import consumers, live
 from jobs.manager import JobManager
 from jobs.models import Job
-from osint.asgi import application
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.asyncio]
 ORIGIN = (b"origin", b"http://localhost")
+application = import_string(settings.ASGI_APPLICATION)
 
 
 @pytest.fixture(autouse=True)

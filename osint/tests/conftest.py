@@ -1,11 +1,1 @@
-from jobs.tests.fixtures import (  # noqa: F401 - fixtures are found by their names
-    admin_user,
-    analyst,
-    cluster,
-    gate,
-    job,
-    no_transport_is_left_open,
-    other,
-    running_job,
-    start_cluster,
-)
+from jobs.tests.conftest import *  # noqa: F403 - the fixtures of all tests
