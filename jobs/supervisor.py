@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from daphne.server import Server
 from django.conf import settings
 from django.utils.module_loading import import_string
-from twisted.internet import task
+from twisted.internet import reactor, task
 
 from jobs import conf, registry
 
@@ -56,10 +56,11 @@ class Supervisor:
     clusters: list[Cluster] = field(default_factory=list)
 
     def run(self) -> None:
-        """Serve until SIGINT or SIGTERM, then drain the clusters and end what did not end in time."""
+        """Serve until SIGINT or SIGTERM, then drain the clusters, end what did not end in time, and exit."""
         self.clusters = [Cluster(queue) for queue in registry.queues()] if self.workers else []
         task.LoopingCall(self.look).start(0.5)
         interface = self.host.replace(":", "\\:")  # Twisted separates the parts of an endpoint by colons
+        reactor.addSystemEventTrigger("before", "shutdown", self.stop_and_exit)  # type: ignore[arg-type]
         application = import_string(settings.ASGI_APPLICATION)
         gc.collect()
         gc.freeze()  # a full collection of what is loaded now would hold up live messages by 0.1 s
@@ -69,11 +70,18 @@ class Supervisor:
             proxy_forwarded_address_header="X-Forwarded-For" if settings.PUBLIC_URL else None,
             application_close_timeout=2,
         ).run()
-        self.stop()
 
     def look(self) -> None:
         for cluster in self.clusters:
             cluster.look()
+
+    def stop_and_exit(self) -> None:
+        """At the first word of a shutdown: daphne would wait for every request that is being answered, and its
+        thread for a loop that no longer turns, both for ever. What they had not committed is rolled back."""
+        self.stop()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
     def stop(self) -> None:
         living = [c.process for c in self.clusters if c.process is not None]
