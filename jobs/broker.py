@@ -11,12 +11,16 @@ from time import sleep
 from django.db import DatabaseError, connection
 from django_q.brokers import Broker, get_broker
 from django_q.brokers.orm import ORM
+from django_q.brokers.redis_broker import Redis
 from django_q.conf import Conf
 from django_q.models import OrmQ, Schedule
 from django_q.tasks import async_task
+from redis import RedisError
 
 log = logging.getLogger(__name__)
 
+# name, function, minutes between two runs
+RECURRING = (("archive ended jobs", "jobs.archive.archive_ended_jobs", 60),)
 TOKEN_TASK = "jobs.runner.run_due_jobs"  # noqa: S105 - the name of a function
 
 
@@ -46,6 +50,21 @@ class TokenBroker(ORM):
 
     def set_stat(self, key: str, value: str, timeout: int) -> None:
         """Workers and clusters are seen in WorkerProcess; django-q2's own statistics are not kept."""
+
+
+class RedisTokenBroker(Redis):
+    """django-q2's Redis broker; while Redis is away its pusher waits instead of ending itself."""
+
+    def dequeue(self) -> list[tuple[None, bytes]] | None:
+        try:
+            return super().dequeue()
+        except RedisError:
+            log.warning("Redis did not answer the token broker")
+            sleep(1)
+            return None
+
+    def set_stat(self, key: str, value: str, timeout: int) -> None:
+        """As above; and the guard must not wait for a Redis that is away."""
 
 
 _brokers: dict[str, Broker] = {}
@@ -83,3 +102,10 @@ def schedule_token(queue: str, when: datetime) -> None:
     name = f"wake {queue} {minute:%Y-%m-%d %H:%M}"
     values = {"func": TOKEN_TASK, "schedule_type": Schedule.ONCE, "next_run": minute, "cluster": queue, "repeats": -1}
     Schedule.objects.update_or_create(name=name, defaults=values)
+
+
+def keep_schedules() -> None:
+    """The recurring tasks, as django-q2 schedules that administrators see. Each takes a lock when it runs."""
+    for name, function, minutes in RECURRING:
+        values = {"func": function, "schedule_type": Schedule.MINUTES, "minutes": minutes, "repeats": -1, "cluster": "default"}
+        Schedule.objects.get_or_create(name=name, defaults=values)

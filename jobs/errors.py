@@ -18,11 +18,28 @@ class Kind:
     UNKNOWN = "unknown"  # an exception that nobody classified
 
 
+# What an error of each kind means and what usually helps, in plain words; an error class may say it more exactly.
+MEANING = {
+    Kind.TRANSIENT: "Something outside this machine did not answer as it should. That often passes.",
+    Kind.PERMANENT: "The same input would fail in the same way again.",
+    Kind.LIMIT: "The job needed more than it may use, and was ended before it could harm others.",
+    Kind.LOST: "The process that ran the job vanished without a word: a crash in a library, the system short of memory, or a kill by hand.",
+    Kind.UNKNOWN: "The code of the job met something that it was not written for.",
+}
+ADVICE = {
+    Kind.TRANSIENT: "It is tried again by itself. If it keeps failing, check that the host is reachable.",
+    Kind.PERMANENT: "Change the parameters and start the job again.",
+    Kind.LIMIT: "Raise the limit for this job, or split its input.",
+    Kind.LOST: "It is tried again by itself. If it happens each time, look at memory and at the last log lines.",
+    Kind.UNKNOWN: "Look at the log around the error, then retry.",
+}
+
+
 class JobError(Exception):
     """The job could not go on."""
 
     kind = Kind.UNKNOWN
-    advice = "Look at the log around the error, then retry."
+    advice = ""
 
     def __init__(self, message: str = "", **data: Any) -> None:
         super().__init__(message or self.__doc__)
@@ -30,10 +47,17 @@ class JobError(Exception):
 
 
 class TransientError(JobError):
-    """Something outside did not answer; it often does a little later."""
+    """Something outside did not answer; it often does a little later.
+
+    `retry_after_s`: how long the other side asked to be left alone, in seconds.
+    """
 
     kind = Kind.TRANSIENT
     advice = "It is tried again by itself. If it keeps failing, check that the host is reachable."
+
+    def __init__(self, message: str = "", *, retry_after_s: float | None = None, **data: Any) -> None:
+        super().__init__(message or "Something outside did not answer", **data)
+        self.retry_after_s = retry_after_s
 
 
 class PermanentError(JobError):
@@ -83,6 +107,20 @@ class RunTimeExceeded(JobError):
         super().__init__(f"Ran longer than the {limit_s:,.0f} s it may")
 
 
+class CpuTimeExceeded(JobError):
+    """The job used more CPU time than it may."""
+
+    kind = Kind.LIMIT
+    advice = "Raise the CPU limit for this job, or split its input."
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"Used more than the {limit_s:,.0f} s of CPU time it may")
+
+
+class AllItemsFailed(JobError):
+    """Not one item of the job could be done."""
+
+
 class WorkerLost(JobError):
     """The process that ran the job is gone."""
 
@@ -100,11 +138,19 @@ class QuotaExceeded(NotAllowed):
     """You have as many open jobs as one person may have."""
 
 
-class JobCancelled(BaseException):
-    """Raised inside a handler when its job was cancelled.
+class JobStopped(BaseException):
+    """Raised inside a handler to end it, where nothing is half done.
 
     A BaseException, so that no `except Exception` of a handler swallows it.
     """
+
+
+class JobCancelled(JobStopped):
+    """The job was cancelled, or this attempt is over."""
+
+
+class JobPaused(JobStopped):
+    """The job was asked to pause; what it has done is kept and it goes on from there."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +161,7 @@ class Failure:
     message: str
     advice: str = ""
     traceback: str = ""
+    retry_after_s: float | None = None
 
     @classmethod
     def of(cls, error: BaseException, kind: str, traceback: str = "") -> "Failure":
@@ -122,4 +169,5 @@ class Failure:
         text = str(error)
         if not isinstance(error, JobError):
             text = f"{name}: {text}" if text else name
-        return cls(kind, text, getattr(error, "advice", JobError.advice), traceback)
+        advice = getattr(error, "advice", "") or ADVICE[kind]
+        return cls(kind, text, advice, traceback, getattr(error, "retry_after_s", None))

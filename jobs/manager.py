@@ -5,6 +5,7 @@ what follows from it (live message, token, notification) happens after the commi
 means that somebody else was faster: the caller is told, nothing is overwritten.
 """
 
+import enum
 import logging
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,8 +19,8 @@ from django.db.models import F, Q
 from django.dispatch import Signal
 from django.utils import timezone
 
-from jobs import broker, conf, live, registry, sql
-from jobs.errors import InvalidResult, Kind, NotAllowed, QuotaExceeded
+from jobs import broker, conf, items, live, registry, sql
+from jobs.errors import InvalidParameters, InvalidResult, Kind, NotAllowed, QuotaExceeded
 from jobs.models import Job, JobAttempt, JobLog
 from jobs.states import Level, Priority, Status
 
@@ -32,14 +33,39 @@ job_ended = Signal()
 # What each published write raises, and what a new attempt begins with.
 NEXT = {"log_seq": sql.plus("log_seq"), "revision": sql.plus("revision")}
 FRESH: dict[str, Any] = {
-    "progress_percent": 0.0, "completed_steps": 0, "current_step": "", "problem_count": 0, "memory_usage_mb": None,
-    "memory_peak_mb": None, "cpu_usage_percent": None, "estimated_duration": None, "error_message": "",
-    "error_traceback": "", "error_kind": "", "error_advice": "",
-}  # fmt: skip
+    "progress_percent": 0.0,
+    "completed_steps": 0,
+    "current_step": "",
+    "problem_count": 0,
+    "memory_usage_mb": None,
+    "memory_peak_mb": None,
+    "cpu_usage_percent": None,
+    "estimated_duration": None,
+    "error_message": "",
+    "error_traceback": "",
+    "error_kind": "",
+    "error_advice": "",
+    "pause_reason": "",
+}
+NOT_PAUSED = {"pause_requested_at": None, "pause_reason": "", "paused_by": ""}  # fmt: skip
 
 ENDING = ("log_seq", "revision", "attempt", "queue_name", "name", "created_by_id", "job_type")
 
 LogLine = Mapping[str, Any]  # level, message, and optionally timestamp, step_name, data
+
+
+class Wish(enum.Enum):
+    """What people, or the machine, asked of a running job."""
+
+    NONE = "none"
+    CANCEL = "cancel"
+    PAUSE = "pause"
+
+    @classmethod
+    def of(cls, cancel_requested_at: Any, pause_requested_at: Any) -> "Wish":
+        if cancel_requested_at is not None:
+            return cls.CANCEL
+        return cls.PAUSE if pause_requested_at is not None else cls.NONE
 
 
 @dataclass(frozen=True)
@@ -75,16 +101,19 @@ class JobManager:
         max_retries: int | None = None,
         memory_limit_mb: int | None = None,
         time_limit_s: int | None = None,
+        cpu_limit_s: int | None = None,
+        continues: Job | None = None,
         estimated_duration: float | None = None,
         run_after: datetime | None = None,
     ) -> Job:
         """A new PENDING job; a worker is woken once the surrounding transaction commits.
 
-        Raises UnknownJobType, InvalidParameters (a message per field) or QuotaExceeded; nothing is
-        made then.
+        `continues` is an ended job whose finished items this one does not do again. Raises UnknownJobType,
+        InvalidParameters (a message per field) or QuotaExceeded; nothing is made then.
         """
         kind = registry.get(job_type)
         cleaned = kind.clean(dict(parameters or {}))
+        check_limits(memory_limit_mb=memory_limit_mb, time_limit_s=time_limit_s, cpu_limit_s=cpu_limit_s, max_retries=max_retries)
         self._check_quota(created_by)
         job = Job(
             job_type=job_type,
@@ -98,6 +127,8 @@ class JobManager:
             max_retries=kind.max_retries if max_retries is None else max_retries,
             memory_limit_mb=memory_limit_mb or kind.memory_limit_mb or conf.get("memory_limit_mb"),
             time_limit_s=time_limit_s or kind.time_limit_s,
+            cpu_limit_s=cpu_limit_s or kind.cpu_limit_s,
+            continues_id=continues.pk if continues else None,
             estimated_duration=estimated_duration,
             revision=1,
             log_seq=1,
@@ -105,8 +136,10 @@ class JobManager:
         job.run_after = run_after or job.created_at
         with transaction.atomic():
             sql.insert([job])
-            who = created_by.get_username() if created_by else "the system"
-            self._write_log(job.pk, 1, 0, [{"level": Level.INFO, "message": f"Created by {who}"}])
+            text = f"Created by {name_of(created_by)}"
+            if continues is not None:
+                text += f", goes on where job {continues.pk} ended: {items.inherit(continues, job):,} items are done"
+            self._write_log(job.pk, 1, 0, [{"level": Level.INFO, "message": text}])
             self._announce(job.pk, Status.PENDING, 1)
             self._wake(job.queue_name)
         return job
@@ -135,7 +168,7 @@ class JobManager:
         now = timezone.now()
         row = sql.update(
             Job,
-            {"id": job_id, "status": Status.PENDING},
+            {"id": job_id, "status": Status.PENDING, "hold_reason": ""},
             {
                 "status": Status.RUNNING, "worker_id": worker_id, "started_at": now, "progress_at": now, "beat": 0,
                 "attempt": sql.plus("attempt"), **NEXT, **FRESH,
@@ -185,10 +218,24 @@ class JobManager:
         """Write measurements, which are not a new revision. False if the attempt is over."""
         return sql.update(Job, running(job_id, attempt), fields) is not None
 
-    def heartbeat(self, job_id: uuid.UUID, *, attempt: int) -> bool | None:
-        """Renew the lease. None: the attempt is over. True: a cancel was asked for."""
-        changed = sql.update(Job, running(job_id, attempt), {"beat": sql.plus("beat")}, ("cancel_requested_at",))
-        return None if changed is None else changed[0] is not None
+    def heartbeat(self, job_id: uuid.UUID, *, attempt: int) -> Wish | None:
+        """Renew the lease, and say what was asked of the job. None: the attempt is over."""
+        changed = sql.update(Job, running(job_id, attempt), {"beat": sql.plus("beat")}, ("cancel_requested_at", "pause_requested_at"))
+        return None if changed is None else Wish.of(*changed)
+
+    def wish(self, job_id: uuid.UUID, *, attempt: int) -> Wish | None:
+        """What was asked of a running job, without renewing its lease. None: the attempt is over."""
+        found = Job.objects.running(job_id, attempt).values_list("cancel_requested_at", "pause_requested_at").first()
+        return None if found is None else Wish.of(*found)
+
+    def current_attempt(self, job_id: uuid.UUID) -> int:
+        """Raises Job.DoesNotExist."""
+        return Job.objects.values_list("attempt", flat=True).get(pk=job_id)
+
+    def record_items(self, job_id: uuid.UUID, rows: Sequence[tuple[str, str, str, str]], *, attempt: int) -> None:
+        """Store (key, outcome, kind, reason) of items that were not done. Nothing once the attempt is over."""
+        with transaction.atomic():
+            items.record_many(job_id, attempt, rows)
 
     def append_logs(self, job_id: uuid.UUID, lines: Sequence[LogLine], *, attempt: int | None = None, dropped: int = 0) -> int:
         """Store lines with the next numbers of the job; returns the number of the first one.
@@ -256,21 +303,33 @@ class JobManager:
             line = {"level": Level.ERROR, "message": f"Failed: {message}"[:2000]}
             outcome = JobAttempt.Outcome.FAILED
         else:
-            changes |= {"status": Status.PENDING, "run_after": retry_at, "worker_id": ""}
+            changes |= {"status": Status.PENDING, "run_after": retry_at, **BACK}
             when = timezone.localtime(retry_at).strftime("%H:%M:%S %Z")
             line = {"level": Level.WARNING, "message": f"{message}. Tried again at {when}"[:2000]}
             outcome = JobAttempt.Outcome.LOST if kind == Kind.LOST else JobAttempt.Outcome.FAILED
         attempt_fields |= {"error_kind": kind, "error_message": message[:5000]}
         return self._end(running(job_id, attempt) | NOT_CANCELLED, outcome, changes, line, attempt_fields, message)
 
-    def put_back(self, job_id: uuid.UUID, reason: str, *, attempt: int, **attempt_fields: Any) -> bool:
-        """RUNNING → PENDING, due at once, the retry budget untouched (a drain, a restart)."""
+    def put_back(
+        self, job_id: uuid.UUID, reason: str, *, attempt: int, outcome: str = JobAttempt.Outcome.PUT_BACK, **attempt_fields: Any
+    ) -> bool:
+        """RUNNING → PENDING, due at once, the retry budget untouched (a drain, a pause, a lost worker)."""
         return self._end(
             running(job_id, attempt) | NOT_CANCELLED,
-            JobAttempt.Outcome.PUT_BACK,
-            {"status": Status.PENDING, "run_after": timezone.now(), "worker_id": ""},
-            {"level": Level.WARNING, "message": f"Put back: {reason}"},
+            outcome,
+            {"status": Status.PENDING, "run_after": timezone.now(), **BACK},
+            {"level": Level.WARNING, "message": reason},
             attempt_fields,
+        )
+
+    def mark_paused(self, job_id: uuid.UUID, *, attempt: int, **attempt_fields: Any) -> bool:
+        """RUNNING → PENDING, for the worker, once its child has stopped at a checkpoint.
+
+        It stays paused until somebody resumes it, or goes on by itself if it only made way.
+        """
+        reason = Job.objects.filter(pk=job_id).values_list("pause_reason", flat=True).first()
+        return self.put_back(
+            job_id, reason or "Stopped at a checkpoint", attempt=attempt, outcome=JobAttempt.Outcome.PAUSED, **attempt_fields
         )
 
     def mark_cancelled(self, job_id: uuid.UUID, *, attempt: int, **attempt_fields: Any) -> bool:
@@ -292,6 +351,8 @@ class JobManager:
     ) -> bool:  # fmt: skip
         """The one UPDATE that ends an attempt, with its attempt row and its log line."""
         job_id = mine["id"]
+        if changes["status"] != Status.PENDING:
+            changes |= NOT_PAUSED
         with transaction.atomic():
             changed = sql.update(Job, mine, changes | NEXT, ENDING)
             if changed is None:
@@ -352,31 +413,157 @@ class JobManager:
             self._announce(job_id, Status.RUNNING, revision)
         return True
 
-    def retry_job(self, job_id: uuid.UUID, *, by: Any = None) -> Job:
+    def retry_job(self, job_id: uuid.UUID, *, by: Any = None, parameters: Mapping[str, Any] | None = None, **limits: int | None) -> Job:
         """FAILED → PENDING, due at once, with one try granted beyond the budget.
 
-        Raises NotAllowed, in words, for a job that is not FAILED, and Job.DoesNotExist.
+        What is done is kept, and items that failed are taken up again. Other `parameters` begin from the
+        start, because what was done was done with the old ones. `limits` are memory_limit_mb, time_limit_s
+        and cpu_limit_s. Raises NotAllowed, in words, for a job that is not FAILED, InvalidParameters,
+        UnknownJobType and Job.DoesNotExist; nothing changes then.
         """
+        limits = {name: value for name, value in limits.items() if value is not None}
+        job = Job.objects.get(pk=job_id)
+        check_limits(**limits)
+        check_rights(job, limits, by)
+        changes: dict[str, Any] = {"status": Status.PENDING, "completed_at": None, "run_after": timezone.now(), **BACK, **limits}
+        if parameters is not None:
+            kind = registry.get(job.job_type)
+            changes["parameters"] = kind.clean(dict(parameters))
+            changes["total_steps"] = kind.total_steps(changes["parameters"]) if kind.total_steps else None
+            changes |= {"progress_percent": 0.0, "completed_steps": 0, "problem_count": 0}
         with transaction.atomic():
             changed = sql.update(
-                Job,
-                {"id": job_id, "status": Status.FAILED},
-                {"status": Status.PENDING, "completed_at": None, "run_after": timezone.now(), "worker_id": "", **NEXT},
-                ("log_seq", "revision", "attempt", "queue_name"),
+                Job, {"id": job_id, "status": Status.FAILED}, changes | NEXT, ("log_seq", "revision", "attempt", "queue_name")
             )
             if changed is None:
-                job = Job.objects.get(pk=job_id)
+                job.refresh_from_db()
                 raise NotAllowed(f"Only a failed job can be retried; this one is {job.get_status_display().lower()}.")
             seq, revision, attempt, queue_name = changed
-            who = by.get_username() if by else "the system"
-            self._write_log(job_id, seq, attempt, [{"level": Level.INFO, "message": f"Retry asked for by {who}"}])
+            (items.try_failed_again if parameters is None else items.start_over)(job_id)
+            text = f"Retry asked for by {name_of(by)}"
+            changed_what = [what for what, given in (("limits", limits), ("parameters", parameters is not None)) if given]
+            if changed_what:
+                text += f", with other {' and '.join(changed_what)}"
+            self._write_log(job_id, seq, attempt, [{"level": Level.INFO, "message": text}])
             self._announce(job_id, Status.PENDING, revision)
             self._wake(queue_name)
         return Job.objects.get(pk=job_id)
 
+    def retry_items(self, job_id: uuid.UUID, *, by: Any = None) -> Job:
+        """A new job for the items that failed in a COMPLETED or FAILED one, linked to it.
+
+        Raises NotAllowed when the job has not ended in one of these ways or no item of it failed.
+        """
+        job = Job.objects.get(pk=job_id)
+        if job.status not in (Status.COMPLETED, Status.FAILED):
+            raise NotAllowed(f"The failed items of a job can be retried once it has ended; this one is {job.get_status_display().lower()}.")
+        keys = items.failed_keys(job_id)
+        if not keys:
+            raise NotAllowed("No item of this job failed.")
+        kind = registry.get(job.job_type)
+        if kind.for_items is None:
+            return self._go_on(job, job.parameters, by, continues=job)
+        return self._go_on(job, kind.for_items(job.parameters, keys), by)
+
+    def continue_job(self, job_id: uuid.UUID, *, by: Any = None) -> Job:
+        """A new job that takes a CANCELLED one on from what it had done. Raises NotAllowed for any other."""
+        job = Job.objects.get(pk=job_id)
+        if job.status != Status.CANCELLED:
+            raise NotAllowed(f"Only a cancelled job can be continued; this one is {job.get_status_display().lower()}.")
+        return self._go_on(job, job.parameters, by, continues=job)
+
+    def _go_on(self, job: Job, parameters: Mapping[str, Any], by: Any, continues: Job | None = None) -> Job:
+        with transaction.atomic():
+            new = self.create_job(
+                job.job_type, parameters=parameters, created_by=by or job.created_by, subject_id=job.subject_id, priority=job.priority,
+                max_retries=job.max_retries, memory_limit_mb=job.memory_limit_mb, time_limit_s=job.time_limit_s,
+                cpu_limit_s=job.cpu_limit_s, continues=continues,
+            )  # fmt: skip
+            if continues is None:
+                Job.objects.filter(pk=new.pk).update(continues_id=job.pk)
+                new.continues_id = job.pk
+            self.note(job.pk, f"Taken on by job {new.pk}, asked for by {name_of(by)}")
+        return new
+
+    def run_now(self, job_id: uuid.UUID, *, by: Any = None) -> Job:
+        """A job that waits for its next try is due at once. Raises NotAllowed for any other."""
+        with transaction.atomic():
+            changed = sql.update(
+                Job,
+                {"id": job_id, "status": Status.PENDING, "run_after": sql.Expr("> %s", (sql.adapted(Job, "run_after", timezone.now()),))},
+                {"run_after": timezone.now(), **NEXT},
+                ("log_seq", "revision", "attempt", "queue_name"),
+            )
+            if changed is None:
+                raise NotAllowed("This job does not wait for a time: there is nothing to bring forward.")
+            seq, revision, attempt, queue_name = changed
+            self._write_log(job_id, seq, attempt, [{"level": Level.INFO, "message": f"Next try brought forward by {name_of(by)}"}])
+            self._announce(job_id, Status.PENDING, revision)
+            self._wake(queue_name)
+        return Job.objects.get(pk=job_id)
+
+    def pause_job(self, job_id: uuid.UUID, reason: str = "", *, by: Any = None) -> bool:
+        """Hold a waiting job, or ask a running one to stop at its next checkpoint; until it is resumed.
+
+        False: it has ended, is paused already, or is being cancelled. Raises NotAllowed for a running job of
+        a type that keeps no checkpoints.
+        """
+        who = name_of(by)
+        text = f"Paused by {who}: {reason}" if reason else f"Paused by {who}"
+        said = {"pause_requested_at": timezone.now(), "pause_reason": text[:300], "paused_by": who[:150]}
+        if self._say(job_id, {"status": Status.PENDING, "pause_requested_at": None}, {**said, "hold_reason": text[:200]}, text):
+            return True
+        job = Job.objects.get(pk=job_id)
+        kind = registry.find(job.job_type)
+        if job.status == Status.RUNNING and not (kind and kind.resumable):
+            raise NotAllowed("This type of job keeps no checkpoints, so it cannot be paused while it runs.")
+        mine = {"status": Status.RUNNING, "cancel_requested_at": None}
+        # a job that was about to make way for another is now paused by a person, and stays so
+        return self._say(job_id, {**mine, "pause_requested_at": None}, said, f"{who} asked to pause") or self._say(
+            job_id, {**mine, "paused_by": ""}, said, f"{who} asked to pause"
+        )
+
+    def make_way(self, job_id: uuid.UUID, urgent: Job) -> bool:
+        """Ask a running job to stop at its next checkpoint so that an urgent one gets its place. It goes on by itself."""
+        text = f"Made way for “{urgent.name}”"
+        said = {"pause_requested_at": timezone.now(), "pause_reason": text[:300], "paused_by": ""}
+        mine = {"status": Status.RUNNING, "cancel_requested_at": None, "pause_requested_at": None}
+        return self._say(job_id, mine, said, f"Asked to make way for “{urgent.name}”, which is urgent")
+
+    def resume_job(self, job_id: uuid.UUID, *, by: Any = None) -> bool:
+        """Let a paused job go on. False: it is not paused."""
+        text = f"Resumed by {name_of(by)}"
+        with transaction.atomic():
+            queue_name = Job.objects.filter(pk=job_id).values_list("queue_name", flat=True).first()
+            waiting = {"status": Status.PENDING, "pause_requested_at": sql.NOT_NULL}
+            if self._say(job_id, waiting, {**NOT_PAUSED, "hold_reason": ""}, text):
+                self._wake(str(queue_name))
+                return True
+            return self._say(job_id, {"status": Status.RUNNING, "pause_requested_at": sql.NOT_NULL}, NOT_PAUSED, text)
+
+    def set_keep(self, job_id: uuid.UUID, keep: bool, *, by: Any = None) -> bool:
+        """Protect a job from cleanup, or no longer. False: it is so already."""
+        text = f"{name_of(by)} {'keeps this job: cleanup leaves it alone' if keep else 'no longer keeps this job'}"
+        return self._say(job_id, {"keep": not keep}, {"keep": keep}, text)
+
+    def note(self, job_id: uuid.UUID, text: str) -> None:
+        """A line in the log of a job, in whatever state it is."""
+        self._say(job_id, {}, {}, text)
+
+    def _say(self, job_id: uuid.UUID, where: dict[str, Any], changes: dict[str, Any], text: str) -> bool:
+        """A change that is no change of status, with its log line; False if the job is not as `where` says."""
+        with transaction.atomic():
+            changed = sql.update(Job, {"id": job_id, **where}, changes | NEXT, ("log_seq", "revision", "attempt", "status"))
+            if changed is None:
+                return False
+            seq, revision, attempt, status = changed
+            self._write_log(job_id, seq, attempt, [{"level": Level.INFO, "message": text[:2000]}])
+            self._announce(job_id, status, revision)
+        return True
+
     def hold(self, job_ids: Iterable[uuid.UUID], reason: str) -> int:
-        """Say why waiting jobs do not start ('' releases them). Writes only rows whose reason changes."""
-        waiting = Job.objects.waiting().filter(pk__in=list(job_ids)).filter(~Q(hold_reason=reason))
+        """Say why waiting jobs do not start ('' releases them). Writes only rows whose reason changes; paused ones stay."""
+        waiting = Job.objects.waiting().filter(pk__in=list(job_ids), pause_requested_at=None).filter(~Q(hold_reason=reason))
         return waiting.update(hold_reason=reason, revision=F("revision") + 1)
 
     # -- helpers ----------------------------------------------------------------------------------
@@ -401,12 +588,55 @@ class JobManager:
 
 
 NOT_CANCELLED = {"cancel_requested_at": None}
+# What a job that goes back to waiting looks like. One that a person paused is held; one that made way is not.
+BACK: dict[str, Any] = {
+    "worker_id": "",
+    "hold_reason": sql.Expr("CASE WHEN paused_by <> '' THEN SUBSTR(pause_reason, 1, 200) ELSE '' END"),
+    "pause_requested_at": sql.Expr("CASE WHEN paused_by <> '' THEN pause_requested_at ELSE NULL END"),
+}
 
 
 def running(job_id: uuid.UUID, attempt: int | None = None) -> dict[str, Any]:
     """The condition of a write about a running job; with `attempt`, the fence."""
     mine = {"id": job_id, "status": Status.RUNNING}
     return mine if attempt is None else {**mine, "attempt": attempt}
+
+
+def name_of(user: Any) -> str:
+    return user.get_username() if user else "the system"
+
+
+def check_limits(**limits: int | None) -> None:
+    """Raises InvalidParameters for limits below what a child needs to start, or absurd ones. None is no wish."""
+    least = {"memory_limit_mb": conf.get("memory_limit_min_mb"), "time_limit_s": 1, "cpu_limit_s": 1, "max_retries": 0}
+    most = {
+        "memory_limit_mb": conf.get("memory_limit_max_mb"), "time_limit_s": conf.get("time_limit_max_s"),
+        "cpu_limit_s": conf.get("time_limit_max_s"), "max_retries": 100,
+    }  # fmt: skip
+    problems = {
+        name: [f"Must be a whole number from {least[name]:,} to {most[name]:,}, not {value!r}."]
+        for name, value in limits.items()
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not least[name] <= value <= most[name])
+    }
+    if problems:
+        raise InvalidParameters(problems)
+
+
+def check_rights(job: Job, limits: Mapping[str, int | None], by: Any) -> None:
+    """Raises NotAllowed when `by` may not raise a limit of the job so far. The system may."""
+    if by is None or by.has_perm("jobs.raise_limits"):
+        return
+    kind = registry.find(job.job_type)
+    allowed = {
+        "memory_limit_mb": max((kind and kind.memory_limit_mb) or 0, conf.get("memory_limit_mb"), job.memory_limit_mb or 0),
+        "time_limit_s": (kind and kind.time_limit_s) or 0,
+        "cpu_limit_s": (kind and kind.cpu_limit_s) or 0,
+    }
+    for name, value in limits.items():
+        if value is not None and allowed[name] and value > allowed[name]:
+            what, unit = name.rsplit("_", 1)
+            shown = f"{allowed[name]:,} {unit.upper() if unit == 'mb' else unit}"
+            raise NotAllowed(f"You may raise the {what.replace('_', ' ')} up to {shown}; more takes the right “raise limits”.")
 
 
 def cancelled_line(who: str, reason: str) -> str:
@@ -427,7 +657,7 @@ def shorten(text: str, limit: int) -> str:
     return f"{text[:half]}\n… {len(text) - 2 * half:,} characters left out …\n{text[-half:]}"
 
 
-def check_result(result: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def plain(result: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """A result as plain JSON values. Dates and UUIDs become text; anything else raises InvalidResult."""
     if result is None:
         return None
@@ -437,10 +667,19 @@ def check_result(result: Mapping[str, Any] | None) -> dict[str, Any] | None:
         data = orjson.dumps(dict(result), option=orjson.OPT_NON_STR_KEYS)
     except TypeError as error:
         raise InvalidResult(f"The result cannot be stored as JSON: {error}.") from None
-    limit = conf.get("result_bytes_max")
+    limit = conf.get("result_file_bytes_max")
     if len(data) > limit:
-        raise InvalidResult(f"The result has {len(data):,} bytes; at most {limit:,} are kept. Store it as an artifact.")
+        raise InvalidResult(f"The result has {len(data):,} bytes; at most {limit:,} are kept.")
     return without_nul(orjson.loads(data))
+
+
+def check_result(result: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A result that the row can hold. Raises InvalidResult."""
+    checked = plain(result)
+    limit = conf.get("result_bytes_max")
+    if checked is not None and len(orjson.dumps(checked)) > limit:
+        raise InvalidResult(f"The result has more than the {limit:,} bytes that a row holds. Keep it as an artifact.")
+    return checked
 
 
 def without_nul(value: Any) -> Any:

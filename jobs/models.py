@@ -20,6 +20,8 @@ from jobs.ids import uuid7
 from jobs.queries import JobQuerySet, OfJobQuerySet, OfSubjectQuerySet
 from jobs.states import ENDED, OPEN, Level, Priority, Status
 
+CLAIMABLE = Q(status=Status.PENDING, hold_reason="")
+
 
 class Job(models.Model):
     Status = Status
@@ -54,6 +56,7 @@ class Job(models.Model):
     cpu_usage_percent = models.FloatField(null=True, blank=True, help_text="Of one core.")
     memory_limit_mb = models.PositiveIntegerField(null=True, blank=True)
     time_limit_s = models.PositiveIntegerField(null=True, blank=True)
+    cpu_limit_s = models.PositiveIntegerField(null=True, blank=True)
 
     result_data = models.JSONField(null=True, blank=True)
     error_message = models.TextField(blank=True)
@@ -72,6 +75,11 @@ class Job(models.Model):
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
     cancel_reason = models.CharField(max_length=300, blank=True)
     cancelled_by = models.CharField(max_length=150, blank=True)
+    pause_requested_at = models.DateTimeField(null=True, blank=True, help_text="Asked to pause; on a waiting job: paused.")
+    pause_reason = models.CharField(max_length=300, blank=True)
+    paused_by = models.CharField(max_length=150, blank=True, help_text="Empty: it made way and goes on by itself.")
+    continues_id = models.UUIDField(null=True, blank=True, db_index=True, help_text="The job whose work this one goes on with.")
+    keep = models.BooleanField(default=False, help_text="Cleanup leaves it alone.")
 
     objects = JobQuerySet.as_manager()
 
@@ -80,6 +88,7 @@ class Job(models.Model):
         permissions = (
             ("view_all_jobs", "Can see the jobs of everybody"),
             ("start_urgent_jobs", "Can start jobs with the priority urgent"),
+            ("raise_limits", "Can raise the limits of a job above those of its type"),
         )
         constraints = (
             models.CheckConstraint(condition=Q(progress_percent__gte=0) & Q(progress_percent__lte=100), name="job_percent_0_to_100"),
@@ -103,11 +112,11 @@ class Job(models.Model):
             models.Index(fields=("-created_at", "-id"), name="job_created"),
             models.Index(fields=("-completed_at",), name="job_completed", condition=Q(completed_at__isnull=False)),
             models.Index(fields=("created_by", "status"), name="job_open_by_creator", condition=Q(status__in=sorted(OPEN))),
-            models.Index(fields=("queue_name", "priority", "run_after"), name="job_due", condition=Q(status=Status.PENDING)),
+            models.Index(fields=("queue_name", "priority", "run_after"), name="job_due", condition=CLAIMABLE),
             models.Index(
                 fields=("queue_name", "priority", "created_by", "run_after"),
                 name="job_due_by_creator",
-                condition=Q(status=Status.PENDING),
+                condition=CLAIMABLE,
             ),
         )
 
@@ -139,6 +148,7 @@ class JobAttempt(models.Model):
         FAILED = "failed", "Failed"
         CANCELLED = "cancelled", "Cancelled"
         PUT_BACK = "put_back", "Put back"
+        PAUSED = "paused", "Paused"
         LOST = "lost", "Lost"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -164,6 +174,54 @@ class JobAttempt(models.Model):
 
     def __str__(self) -> str:
         return f"Attempt {self.number} of {self.job_id}"
+
+
+class JobItem(models.Model):
+    """What became of one item of a job: a page, a document, a record. Written once per item and changed by a later try."""
+
+    class Outcome(models.TextChoices):
+        OK = "ok", "Done"
+        FAILED = "failed", "Failed"
+        SKIPPED = "skipped", "Skipped"
+
+    id = models.BigAutoField(primary_key=True)
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="items", db_index=False)
+    key = models.CharField(max_length=2000, help_text="Names the item within its job, such as an address.")
+    outcome = models.CharField(max_length=7, choices=Outcome.choices)
+    kind = models.CharField(max_length=16, blank=True, help_text="Kind of the error; empty unless failed.")
+    reason = models.CharField(max_length=500, blank=True)
+    attempt = models.PositiveIntegerField(default=0)
+    at = models.DateTimeField(default=timezone.now)
+
+    objects = OfJobQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("job", "id")
+        constraints = (models.UniqueConstraint(fields=("job", "key"), name="item_once_per_key"),)
+        indexes = (models.Index(fields=("job", "outcome", "id"), name="item_by_outcome"),)
+
+    def __str__(self) -> str:
+        return f"{self.key[:80]}: {self.outcome}"
+
+
+class JobCheckpoint(models.Model):
+    """A value that a handler keeps for its next attempt, written in the transaction of the work it stands for."""
+
+    id = models.BigAutoField(primary_key=True)
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="checkpoints", db_index=False)
+    key = models.CharField(max_length=200)
+    value = models.JSONField(null=True, encoder=DjangoJSONEncoder)
+    attempt = models.PositiveIntegerField(default=0)
+    at = models.DateTimeField(default=timezone.now)
+
+    objects = OfJobQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("job", "key")
+        constraints = (models.UniqueConstraint(fields=("job", "key"), name="checkpoint_once_per_key"),)
+
+    def __str__(self) -> str:
+        return f"{self.job_id} {self.key}"
 
 
 class JobLog(models.Model):
@@ -201,7 +259,8 @@ class Artifact(models.Model):
     """A file that a job made: evidence, export, report. Its bytes are fixed by `sha256`."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    job = models.ForeignKey(Job, null=True, on_delete=models.SET_NULL, related_name="artifacts")
+    # keeps the id of an archived job, whose row is gone
+    job = models.ForeignKey(Job, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="artifacts")
     subject_id = models.UUIDField(null=True, blank=True)
     attempt = models.PositiveIntegerField(default=0)
     name = models.CharField(max_length=200)
@@ -283,6 +342,79 @@ class WorkerProcess(models.Model):
     class Meta:
         ordering = ("name",)
         verbose_name_plural = "worker processes"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Archive(models.Model):
+    """A file of archived jobs: compressed JSON lines, as `jobs.archive` writes and reads them."""
+
+    name = models.CharField(max_length=200, unique=True, help_text="Below the archive folder.")
+    sha256 = models.CharField(max_length=64)
+    size = models.PositiveBigIntegerField(help_text="Bytes.")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ("-created_at",)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ArchivedJob(models.Model):
+    """What stays of a job in the database once its rows are in an archive: enough to find it and to read its end."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    archive = models.ForeignKey(Archive, on_delete=models.PROTECT, related_name="jobs")
+    job_type = models.CharField(max_length=64)
+    name = models.CharField(max_length=200)
+    subject_id = models.UUIDField(null=True, blank=True)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="archived_jobs")
+    status = models.CharField(max_length=9, choices=Status.choices)
+    sentence = models.CharField(max_length=500, blank=True, help_text="How it ended, in words.")
+    created_at = models.DateTimeField()
+    completed_at = models.DateTimeField()
+    archived_at = models.DateTimeField(default=timezone.now)
+
+    objects = JobQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-completed_at", "-id")
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("job-detail", args=[self.pk])
+
+
+class QueuePause(models.Model):
+    """An administrator lets no job of a queue, or of a type, start. Running ones go on. Removing the row resumes."""
+
+    class Scope(models.TextChoices):
+        QUEUE = "queue", "Queue"
+        TYPE = "type", "Job type"
+
+    scope = models.CharField(max_length=5, choices=Scope.choices)
+    name = models.CharField(max_length=64, help_text="Of the queue or of the job type.")
+    reason = models.CharField(max_length=150, blank=True)
+    paused_by = models.CharField(max_length=150, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ("scope", "name")
+        constraints = (models.UniqueConstraint(fields=("scope", "name"), name="pause_once"),)
+
+    def __str__(self) -> str:
+        return f"{self.get_scope_display()} {self.name}"
+
+
+class TaskLock(models.Model):
+    """Held by a scheduled task while it works, so that a second one of its kind does nothing."""
+
+    name = models.CharField(max_length=64, primary_key=True)
+    until = models.DateTimeField()
 
     def __str__(self) -> str:
         return self.name

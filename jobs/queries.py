@@ -7,6 +7,7 @@ import uuid
 from datetime import datetime
 from typing import Any, Self
 
+from django.apps import apps
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
@@ -71,6 +72,9 @@ class OfSubjectQuerySet(OfJobQuerySet):
     """Rows that outlive their job: as visible as their job, or as their subject."""
 
     def visible_to(self, user: Any) -> Self:
-        visible = Q(job__in=self.visible_jobs(user))
+        jobs = self.visible_jobs(user)
+        archived = apps.get_model("jobs", "ArchivedJob").objects.visible_to(user)
+        # compared as ids: the row of an archived job is gone
+        visible = Q(job_id__in=jobs.order_by().values("pk")) | Q(job_id__in=archived.order_by().values("pk"))
         subjects = subjects_of(user)
         return self.filter(visible if subjects is None else visible | Q(subject_id__in=subjects.values("pk")))

@@ -5,27 +5,28 @@ cannot stop the sweep.
 """
 
 import logging
-import os
 import random
-import signal
 import time
 import uuid
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-import psutil
 from django.db import transaction
 from django.utils import timezone
 
-from jobs import broker, conf, registry
-from jobs.errors import Failure, WorkerLost
+from jobs import archive, broker, conf, registry
+from jobs.errors import Failure, Kind, WorkerLost
 from jobs.manager import JobManager
 from jobs.models import Job, JobAttempt
+from jobs.processes import kill_session
 from jobs.retry import RetryPolicy, delay_s, is_retryable, kind_of, next_try
+from jobs.states import Status
 
 log = logging.getLogger(__name__)
+
+POISON = "Its process vanished {} times in a row, so it is not tried again by itself. Look at the last log lines and at memory, then retry."
 
 
 class ErrorRecoveryService:
@@ -36,7 +37,7 @@ class ErrorRecoveryService:
         """The rule of the job's type, with the job's own number of retries."""
         kind = registry.find(job.job_type)
         declared = kind.retry_policy if kind else RetryPolicy(job.max_retries, tuple(conf.get("retry_delays_s")))
-        return RetryPolicy(job.max_retries, declared.delays_s, declared.jitter, declared.transient, declared.permanent)
+        return replace(declared, max_retries=job.max_retries)
 
     def failure_of(self, job: Job, error: BaseException | Failure) -> Failure:
         if isinstance(error, Failure):
@@ -52,17 +53,43 @@ class ErrorRecoveryService:
         return delay_s(RetryPolicy(0, tuple(conf.get("retry_delays_s"))), retry_count)
 
     def handle_job_failure(self, job: Job, error: BaseException | Failure, *, attempt: int | None = None, **attempt_fields: Any) -> bool:
-        """Retry later or fail for good, by the rule. False if the attempt was over already."""
+        """Retry later or fail for good, by the rule. False if the attempt was over already.
+
+        A worker that was lost (WorkerLost) is not the job's fault: it is due again at once and its budget is
+        untouched. But a job that takes its process down `poison_max` times is not tried again by itself,
+        whoever was counted guilty.
+        """
         failure = self.failure_of(job, error)
-        retry_at = next_try(self.policy_of(job), failure.kind, job.retry_count, timezone.now(), self.rng)
+        blameless = isinstance(error, WorkerLost)
+        if failure.kind == Kind.LOST and self.lost_before(job) + 1 >= conf.get("poison_max"):
+            retry_at = None
+            failure = replace(failure, advice=POISON.format(conf.get("poison_max")))
+        elif blameless:
+            retry_at = timezone.now()
+        else:
+            retry_at = next_try(self.policy_of(job), failure.kind, job.retry_count, timezone.now(), self.rng, failure.retry_after_s)
         with transaction.atomic():
             changed = JobManager().mark_failed(
-                job.pk, failure.message, failure.traceback, kind=failure.kind, advice=failure.advice,
+                job.pk, failure.message, failure.traceback, kind=failure.kind, advice=failure.advice, counted=not blameless,
                 attempt=job.attempt if attempt is None else attempt, retry_at=retry_at, **attempt_fields,
             )  # fmt: skip
-            if changed and retry_at is not None:
+            if changed and retry_at is not None and not blameless:
                 schedule_wake(job.queue_name, retry_at)
         return changed
+
+    def lost_before(self, job: Job) -> int:
+        """Attempts in a row, before the one that runs, whose process vanished."""
+        kinds = job.attempts.exclude(number=job.attempt).exclude(outcome=JobAttempt.Outcome.PUT_BACK)
+        lost = 0
+        for kind in kinds.order_by("-number").values_list("error_kind", flat=True)[: conf.get("poison_max")]:
+            if kind != Kind.LOST:
+                break
+            lost += 1
+        return lost
+
+    def cleanup_failed_jobs(self, older_than_days: int = 7) -> int:
+        """Archive the FAILED jobs that ended longer ago; returns how many. Their evidence stays."""
+        return archive.clean_up({Status.FAILED: older_than_days}).jobs
 
 
 def schedule_wake(queue: str, when: datetime) -> None:
@@ -94,6 +121,11 @@ class Rescuer:
                 lost.append(job_id)
         return [job_id for job_id in lost if self.rescue(job_id, *running[job_id])]
 
+    def rescue_from(self, workers: Collection[str]) -> list[uuid.UUID]:
+        """The jobs of workers that are known to be dead, at once."""
+        rows = Job.objects.running().filter(worker_id__in=workers).values_list("id", "attempt", "beat")
+        return [job_id for job_id, attempt, beat in list(rows) if self.rescue(job_id, attempt, beat)]
+
     def rescue(self, job_id: uuid.UUID, attempt: int, beat: int) -> bool:
         try:
             row = JobAttempt.objects.filter(job_id=job_id, number=attempt).first()
@@ -105,29 +137,8 @@ class Rescuer:
             if job.cancel_requested_at is not None:
                 return JobManager().mark_cancelled(job_id, attempt=attempt)
             error = WorkerLost(f"The worker {job.worker_id} is gone")
+            log.warning("Rescuing job %s: the worker %s is gone", job_id, job.worker_id)
             return ErrorRecoveryService().handle_job_failure(job, error, attempt=attempt)
         except Exception:
             log.exception("Could not rescue job %s", job_id)
             return False
-
-
-def boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def describe_process(pid: int) -> dict[str, Any]:
-    """Enough to find a child again and to be sure that it is the same one."""
-    return {"pid": pid, "started": psutil.Process(pid).create_time(), "boot": boot_id(), "host": os.uname().nodename}
-
-
-def kill_session(process: dict[str, Any]) -> None:
-    """SIGKILL what is left of a recorded session on this host; no other process is ever touched."""
-    if process.get("host") != os.uname().nodename or process.get("boot") != boot_id():
-        return
-    for other in psutil.process_iter():
-        try:
-            in_session = os.getsid(other.pid) == process["pid"]
-            if in_session and other.create_time() >= process["started"] - 1:
-                os.kill(other.pid, signal.SIGKILL)
-        except (psutil.Error, ProcessLookupError, PermissionError):
-            continue

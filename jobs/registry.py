@@ -43,6 +43,10 @@ class JobType:
     max_retries: int = 4
     memory_limit_mb: int | None = None  # None: the machine's default
     time_limit_s: int | None = None  # None: no limit
+    cpu_limit_s: int | None = None  # None: no limit
+    at_once: int | None = None  # jobs of this type that run at once; None: as many as there are places
+    resumable: bool = False  # keeps what it has done (tracker.done, tracker.checkpoint), so it can be paused and continued
+    for_items: Callable[[dict[str, Any], list[str]], dict[str, Any]] | None = None  # parameters for just these items
     unit: str = "step"  # what one step is, for sentences: "page", "document"
     describe: Callable[[dict[str, Any]], str] | None = None  # cleaned parameters → the job's name
     total_steps: Callable[[dict[str, Any]], int | None] | None = None
@@ -62,6 +66,7 @@ class JobType:
             jitter=conf.get("retry_jitter"),
             transient=self.transient,
             permanent=self.permanent,
+            retry_after_max_s=conf.get("retry_after_max_s"),
         )
 
     def clean(self, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -116,6 +121,10 @@ def get(name: str) -> JobType:
 
 def find(name: str) -> JobType | None:
     return _types.get(name)
+
+
+def all_types() -> list[JobType]:
+    return list(_types.values())
 
 
 def offered() -> Iterator[JobType]:

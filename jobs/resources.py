@@ -5,18 +5,25 @@ the worker do not count, so at the fork it is about nothing. The same
 figure is shown and limited.
 """
 
+import os
+import shutil
 import time
 import uuid
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 import psutil
+from django.conf import settings
 from django.db.models import Count, Min, Q
 from django.utils import timezone
 
-from jobs import conf
-from jobs.models import Job, WorkerProcess
+from jobs import conf, registry, words
+from jobs.errors import CpuTimeExceeded, JobError, MemoryLimitExceeded
+from jobs.manager import JobManager
+from jobs.models import Job, QueuePause, WorkerProcess
+from jobs.processes import kill_session
 from jobs.states import Priority, Status
 
 MB = 1024 * 1024
@@ -37,6 +44,15 @@ class TreeSampler:
     at: float  # time.monotonic() of the sample before, at first of the start
     _cpu: dict[int, float] = field(default_factory=dict)
     _total: float = 0.0
+    _root: psutil.Process | None = None
+
+    def resident_mb(self) -> float:
+        """Resident size of the child alone: cheap, for a look between two measurements. 0 when it is gone."""
+        try:
+            self._root = self._root or psutil.Process(self.pid)
+            return self._root.memory_info().rss / MB
+        except psutil.Error:
+            return 0.0
 
     def sample(self) -> Usage | None:
         """None when the process is gone."""
@@ -108,6 +124,69 @@ def machine() -> dict[str, float]:
     }
 
 
+@dataclass
+class CpuMean:
+    """The machine's CPU as a mean over a window, and whether it is too much: with hysteresis, so that it does not flutter.
+
+    Fed once a tick with (time.monotonic(), busy seconds, all seconds); a window that is not yet full says nothing.
+    """
+
+    looks: deque[tuple[float, float, float]] = field(default_factory=deque)
+    hot: bool = False
+
+    def look(self, now: float, busy: float, total: float) -> bool:
+        window, threshold = conf.get("cpu_window_s"), conf.get("cpu_threshold")
+        self.looks.append((now, busy, total))
+        while len(self.looks) > 2 and now - self.looks[1][0] >= window:
+            self.looks.popleft()
+        since, busy_then, total_then = self.looks[0]
+        if now - since < window or total <= total_then:
+            return self.hot
+        percent = 100.0 * (busy - busy_then) / (total - total_then)
+        self.hot = percent > (threshold - conf.get("cpu_hysteresis") if self.hot else threshold)
+        return self.hot
+
+
+@dataclass
+class Admission:
+    """What may start. `types` and `users` map what may not to the reason; `reason` stops everything."""
+
+    places: int = 1
+    least_priority: int = Priority.LOW
+    reason: str = ""
+    busy: str = ""  # the reason for all that is not urgent
+    types: dict[str, str] = field(default_factory=dict)
+    users: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def closed(self) -> bool:
+        return self.places <= 0 or bool(self.reason)
+
+    def reason_for(self, job_type: str, creator: int | None, priority: int) -> str:
+        """Why such a job is held, or '' when it only waits for its turn."""
+        if self.reason:
+            return self.reason
+        if self.busy and priority < Priority.URGENT:
+            return self.busy
+        return self.types.get(job_type, "") or (self.users.get(creator, "") if creator is not None else "")
+
+
+OPEN_DOORS = Admission()
+_expected: dict[str, tuple[float, float]] = {}
+
+
+def expected_memory_mb(job_type: str) -> float:
+    """The largest peak of the last jobs of this type; a guess before there was one. Looked up once a minute."""
+    now = time.monotonic()
+    at, value = _expected.get(job_type, (float("-inf"), 0.0))
+    if now - at > 60:
+        recent = Job.objects.filter(job_type=job_type, memory_peak_mb__isnull=False).order_by("-created_at")
+        peaks = [peak or 0.0 for peak in recent.values_list("memory_peak_mb", flat=True)[:20]]
+        value = max(peaks, default=float(conf.get("memory_guess_mb")))
+        _expected[job_type] = (now, value)
+    return value
+
+
 class ResourceManager:
     """Limits of the machine and of each job. The defaults are those of `jobs.conf`."""
 
@@ -122,16 +201,85 @@ class ResourceManager:
         self.cpu_threshold = cpu_threshold or conf.get("cpu_threshold")
 
     def can_start_job(self, job_type: str) -> bool:
-        """Whether there is a free place for one more job."""
-        return Job.objects.running().count() < self.max_concurrent_jobs
+        """Whether a job of this type, of ordinary priority, could start on this machine now."""
+        kind = registry.find(job_type)
+        admission = self.admission(kind.queue if kind else "default", os.uname().nodename)
+        return not (admission.closed or admission.least_priority > Priority.NORMAL or job_type in admission.types)
+
+    def admission(self, queue: str, host: str, *, hot: bool = False) -> "Admission":
+        """What may start now in `queue` on `host`, and for what may not, why.
+
+        `hot`: the mean CPU of the machine is above the threshold (see CpuMean).
+        """
+        rows = list(Job.objects.running().values_list("job_type", "created_by_id", "worker_id", "memory_usage_mb"))
+        here = [row for row in rows if row[2].rpartition("-")[0] == host]
+        found = Admission(places=self.max_concurrent_jobs - len(here))
+        for scope, name, reason in QueuePause.objects.values_list("scope", "name", "reason"):
+            text = f"Paused by an administrator: {reason}" if reason else "Paused by an administrator"
+            if scope == QueuePause.Scope.TYPE:
+                found.types[name] = text
+            elif name == queue:
+                found.reason = text
+        self._check_machine(found, here, hot)
+        self._check_counts(found, rows)
+        if self.max_concurrent_jobs >= 3 and found.places <= conf.get("reserved_slots"):
+            found.least_priority = max(found.least_priority, Priority.HIGH)
+        return found
+
+    def _check_machine(self, found: "Admission", here: list[tuple], hot: bool) -> None:
+        free_disk = shutil.disk_usage(settings.STATE_DIR).free / MB
+        if free_disk < conf.get("disk_floor_mb"):
+            found.reason = f"Waits for disk space: {words.megabytes(free_disk)} free, {words.megabytes(conf.get('disk_floor_mb'))} must be"
+        if hot and here and not found.reason:
+            found.least_priority = Priority.URGENT
+            found.busy = f"Waits for the machine: its CPU is above {self.cpu_threshold:.0f} %"
+        # what running jobs are likely to take yet is as good as taken
+        promised = sum(max(0.0, expected_memory_mb(row[0]) - (row[3] or 0.0)) for row in here)
+        free = psutil.virtual_memory().available / MB - promised
+        for kind in registry.all_types():
+            needed = expected_memory_mb(kind.name)
+            if free - (needed if here else 0.0) < conf.get("memory_floor_mb"):
+                shown = words.megabytes(max(0.0, free))
+                found.types.setdefault(kind.name, f"Waits for memory: {words.megabytes(needed)} needed, {shown} free")
+
+    def _check_counts(self, found: "Admission", rows: list[tuple]) -> None:
+        types, users = Counter(row[0] for row in rows), Counter(row[1] for row in rows)
+        for name, running in types.items():
+            kind = registry.find(name)
+            if kind and kind.at_once and running >= kind.at_once:
+                found.types.setdefault(name, f"{running:,} of {kind.at_once:,} jobs of this type run already")
+        most = conf.get("running_per_user_max")
+        if most:
+            found.users = {user: f"You already run {n:,} of {most:,}" for user, n in users.items() if user is not None and n >= most}
+
+    def enforce_resource_limits(self, job_id: uuid.UUID) -> bool:
+        """End a running job whose last measurement is over one of its limits; True if it was ended.
+
+        The worker does so by itself, many times a second; this is for whoever looks from outside.
+        """
+        job = Job.objects.running(job_id).first()
+        if job is None or job.memory_usage_mb is None:
+            return False
+        row = job.attempts.get(number=job.attempt)
+        error = self.limit_broken(job, Usage(job.memory_usage_mb, job.cpu_usage_percent or 0.0, row.cpu_seconds or 0.0))
+        if error is None or not JobManager().mark_failed(job_id, error, attempt=job.attempt, kind=error.kind, advice=error.advice):
+            return False
+        kill_session(row.process)
+        return True
 
     def monitor_resource_usage(self, job_id: uuid.UUID) -> dict[str, Any] | None:
         """The last measurement of a job, by its worker: memory and CPU now, peak; None before the first."""
         row = Job.objects.filter(pk=job_id).values("memory_usage_mb", "memory_peak_mb", "cpu_usage_percent").first()
         return dict(row) if row and row["memory_usage_mb"] is not None else None
 
-    def over_limit(self, job: Job, usage: Usage) -> bool:
-        return usage.memory_mb > (job.memory_limit_mb or self.memory_limit_mb)
+    def limit_broken(self, job: Job, usage: Usage) -> JobError | None:
+        """The error that ends a job with this usage, or None while it keeps within its limits."""
+        limit = job.memory_limit_mb or self.memory_limit_mb
+        if usage.memory_mb > limit:
+            return MemoryLimitExceeded(limit, usage.memory_mb)
+        if job.cpu_limit_s and usage.cpu_seconds > job.cpu_limit_s:
+            return CpuTimeExceeded(job.cpu_limit_s)
+        return None
 
     def get_queue_statistics(self, user: Any = None) -> dict[str, Any]:
         """What waits, runs and ended in the last 24 hours; with `user`, of what that person may see."""

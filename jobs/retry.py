@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
 
+from django.db import InterfaceError, OperationalError
+
 from jobs.errors import JobError, Kind
 
 # Exceptions of the standard library that mean "outside did not answer" (OSError covers sockets,
 # DNS and timeouts; a full disk is one too, and passes once there is room).
-TRANSIENT_TYPES: tuple[type[BaseException], ...] = (OSError, TimeoutError, ConnectionError)
+TRANSIENT_TYPES: tuple[type[BaseException], ...] = (OSError, TimeoutError, ConnectionError, OperationalError, InterfaceError)
 PERMANENT_TYPES: tuple[type[BaseException], ...] = (TypeError, AttributeError, NameError, ImportError, SyntaxError)
 
 
@@ -21,6 +23,7 @@ class RetryPolicy:
     jitter: float = 0.1
     transient: tuple[type[BaseException], ...] = ()
     permanent: tuple[type[BaseException], ...] = ()
+    retry_after_max_s: float = 86_400
 
 
 def kind_of(error: BaseException, policy: RetryPolicy) -> str:
@@ -50,13 +53,17 @@ def delay_s(policy: RetryPolicy, retry_count: int) -> int:
     return policy.delays_s[min(retry_count, len(policy.delays_s) - 1)]
 
 
-def next_try(policy: RetryPolicy, kind: str, retry_count: int, now: datetime, rng: Random) -> datetime | None:
+def next_try(
+    policy: RetryPolicy, kind: str, retry_count: int, now: datetime, rng: Random, retry_after_s: float | None = None
+) -> datetime | None:
     """When to try again, or None to give up.
 
     `retry_count` is the number of failures counted before this one. The jitter spreads jobs that
-    failed together by up to ±10 % (F17).
+    failed together by up to ±10 % (F17). `retry_after_s`, what the other side asked for, is never
+    undercut and counts up to `policy.retry_after_max_s`.
     """
     if not is_retryable(kind) or retry_count >= policy.max_retries:
         return None
     spread = 1 + rng.uniform(-policy.jitter, policy.jitter)
-    return now + timedelta(seconds=delay_s(policy, retry_count) * spread)
+    asked = min(retry_after_s or 0.0, policy.retry_after_max_s)
+    return now + timedelta(seconds=max(delay_s(policy, retry_count) * spread, asked * (1 + abs(spread - 1))))

@@ -11,24 +11,30 @@ import select
 import signal
 import struct
 import time
+import uuid
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import orjson
 import psutil
+from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection, connections
+from django.db.models import Count
 from django.utils import timezone
 
-from jobs import conf, live, queue, words
-from jobs.child import Task
-from jobs.errors import Failure, JobError, Kind, MemoryLimitExceeded, RunTimeExceeded
-from jobs.manager import JobManager
-from jobs.models import Job, JobAttempt
+from jobs import conf, items, live, queue, words
+from jobs.child import RESULT_FILE, Task
+from jobs.errors import ADVICE, AllItemsFailed, Failure, JobError, Kind, RunTimeExceeded
+from jobs.items import as_row
+from jobs.manager import JobManager, Wish
+from jobs.models import Artifact, Job, JobAttempt, JobItem
 from jobs.notifications import JobNotificationService
-from jobs.presentation import live_fields
-from jobs.recovery import ErrorRecoveryService, describe_process, kill_session
+from jobs.presentation import live_fields, unit_of
+from jobs.processes import describe_process, kill_session
+from jobs.recovery import ErrorRecoveryService
 from jobs.resources import ResourceManager, TreeSampler
 from jobs.tracker import Progress, SharedPage, as_log_row, clean_text, progress_fields
 from jobs.zygote import Exit, Zygote, ZygoteGone
@@ -40,24 +46,48 @@ SAMPLES_MAX = 240
 DATABASE_AWAY = (DatabaseError, InterfaceError)
 LINES_HELD_MAX = 20_000  # while the database is away; the rest is counted
 PIPE_BYTES = 1 << 20
+SETTLE_S = 60.0  # an end that could not be written for so long is left to the rescuer
 LIVE_LINES_MAX = 100  # more lines at once are read from the table by whoever watches
 
 
 class Drain:
-    """A wish to stop, shared by a cluster and all its workers.
+    """What a cluster says to its sentinel and workers, and the sentinel's sign of life.
 
-    A byte of shared memory, not a multiprocessing.Event: a process killed while it reads an Event
+    Bytes of shared memory, not a multiprocessing.Event: a process killed while it reads an Event
     keeps its lock.
     """
 
+    _STOP, _RETIRE, _HOT, _BEAT = range(4)
+
     def __init__(self) -> None:
-        self.memory = mmap.mmap(-1, 1)
+        self.memory = mmap.mmap(-1, 4)
 
     def begin(self) -> None:
-        self.memory[0] = 1
+        """Stop: no new job, running ones get until the deadline."""
+        self.memory[self._STOP] = 1
 
     def has_begun(self) -> bool:
-        return self.memory[0] != 0
+        return self.memory[self._STOP] != 0
+
+    def retire(self) -> None:
+        """No new job; running ones may end in their own time."""
+        self.memory[self._RETIRE] = 1
+
+    def takes_no_more(self) -> bool:
+        return self.memory[self._STOP] != 0 or self.memory[self._RETIRE] != 0
+
+    def say_hot(self, hot: bool) -> None:
+        """Whether the machine's CPU is too busy for new jobs."""
+        self.memory[self._HOT] = hot
+
+    def is_hot(self) -> bool:
+        return self.memory[self._HOT] != 0
+
+    def beat(self) -> None:
+        self.memory[self._BEAT] = (self.memory[self._BEAT] + 1) % 256
+
+    def beats(self) -> int:
+        return self.memory[self._BEAT]
 
 
 @dataclass
@@ -82,13 +112,13 @@ def run_due_jobs() -> None:
     """What a token asks for: run jobs until nothing is due or a drain begins."""
     if _worker is None:
         raise RuntimeError("Tokens are for workers that jobcluster started.")
-    while not _worker.drain.has_begun() and run_next(_worker):
+    while not _worker.drain.takes_no_more() and run_next(_worker):
         pass
 
 
 def run_next(worker: Worker) -> bool:
     """One job from claim to end. False when nothing is due."""
-    job = queue.claim(worker.queue, worker_id=worker.name, host=worker.host)
+    job = queue.claim(worker.queue, worker_id=worker.name, host=worker.host, hot=worker.drain.is_hot())
     if job is None:
         return False
     run = Run(worker, job)
@@ -117,6 +147,7 @@ class Run:
     cancelled: bool = False
     drained: bool = False
     disowned: bool = False  # the row says that this attempt is over
+    unrenewed: bool = False  # the lease could not be renewed, so the child was ended
 
     def __post_init__(self) -> None:
         now = time.monotonic()
@@ -126,12 +157,17 @@ class Run:
         self.buffer = bytearray()
         self.lines: list[dict[str, Any]] = []
         self.process: dict[str, Any] = {}
+        self.items: list[dict[str, str]] = []
         self.dropped = 0
         self.version = 0
         self.next_flush = now + conf.get("watch_interval_s")
         self.next_beat = now + conf.get("beat_interval_s")
         self.renewed = now
+        self.next_look = now
         self.next_sample = now
+        self.next_write = now
+        self.sampled_mb = 0.0  # at the last full measurement: memory of the tree, and resident size of the child
+        self.sampled_rss = 0.0
         self.sampler: TreeSampler | None = None
         self.samples: list[list[float]] = []
         self.peak_mb: float | None = None
@@ -144,7 +180,8 @@ class Run:
 
     def start(self) -> None:
         job = self.job
-        task = Task(job.pk, job.job_type, job.parameters, job.total_steps)
+        limit = job.memory_limit_mb or conf.get("memory_limit_mb")
+        task = Task(job.pk, job.job_type, job.parameters, job.total_steps, job.attempt, limit, str(scratch_of(job.pk)))
         self.worker.page.reset()
         self.pipe, theirs = os.pipe()
         try:
@@ -202,6 +239,8 @@ class Run:
                 self.dropped += 1
             elif "dropped" in frame:
                 self.dropped += frame["dropped"]
+            elif "item" in frame:
+                self.items.append(frame["item"])
             else:
                 self.outcome = frame["outcome"]
         del self.buffer[:at]
@@ -209,7 +248,7 @@ class Run:
     def turn(self) -> None:
         """One round of supervision, about five times a second."""
         now = time.monotonic()
-        self.next_flush = now + conf.get("watch_interval_s")
+        self.next_flush = now + self.pace()
         try:
             self.flush()
             self.renew(now)
@@ -217,9 +256,23 @@ class Run:
             # What was said is kept and written later; the child goes on for as long as the lease holds.
             log.warning("The database did not answer; job %s goes on", self.job.pk, exc_info=True)
             connection.close()
-        if now >= self.next_sample:
+        if now >= self.next_sample or self.near_limit():
             self.sample(now)
         self.enforce(now)
+
+    def pace(self) -> float:
+        """Seconds until the next round: shorter while the job is near its memory limit."""
+        return conf.get("sample_close_s") if self.near_limit() else conf.get("watch_interval_s")
+
+    def near_limit(self) -> bool:
+        """Above 70 % of the memory limit, by the last measurement and what the child took since.
+
+        The resident size costs 20 µs to read where the whole tree costs milliseconds.
+        """
+        if self.sampler is None:
+            return False
+        rss = self.sampler.resident_mb()
+        return self.sampled_mb + max(0.0, rss - self.sampled_rss) > 0.7 * (self.job.memory_limit_mb or conf.get("memory_limit_mb"))
 
     def flush(self) -> None:
         """Write and publish what the child said since the last time."""
@@ -228,6 +281,9 @@ class Run:
             progress.step = clean_text(progress.step, 300)
             self.write_progress(progress)
             self.version = version
+        if self.items:
+            self.manager.record_items(self.job.pk, [as_row(frame) for frame in self.items], attempt=self.job.attempt)
+            self.items = []
         if self.lines or self.dropped:
             self.write_lines()
 
@@ -275,20 +331,24 @@ class Run:
         live.publish(f"job.{self.job.pk}", message)
 
     def renew(self, now: float) -> None:
-        """Beat, or in between only look whether somebody asked to cancel."""
+        """Beat, or in between only look whether somebody asked for something."""
         if now >= self.next_beat:
-            cancel = self.manager.heartbeat(self.job.pk, attempt=self.job.attempt)
+            wish = self.manager.heartbeat(self.job.pk, attempt=self.job.attempt)
             self.next_beat = now + conf.get("beat_interval_s")
+        elif now >= self.next_look:
+            wish = self.manager.wish(self.job.pk, attempt=self.job.attempt)
         else:
-            asked = Job.objects.running(self.job.pk, self.job.attempt).values_list("cancel_requested_at", flat=True)
-            cancel = next((value is not None for value in asked), None)
+            return
+        self.next_look = now + conf.get("watch_interval_s")
         self.renewed = now
-        if cancel is None:
+        if wish is None:
             self.disowned = True
-        elif cancel and not self.cancelled:
+        elif wish is Wish.CANCEL and not self.cancelled:
             self.cancelled = True
             self.worker.page.ask_to_cancel()
             self.stop_within(conf.get("cancel_grace_s"))
+        elif not self.cancelled:
+            self.worker.page.ask_to_pause(wish is Wish.PAUSE)
 
     def record_process(self) -> None:
         """Remember the child's session, so that a rescuer can end what is left of it."""
@@ -306,12 +366,17 @@ class Run:
         usage = self.sampler.sample()
         if usage is None:
             return
+        self.sampled_mb, self.sampled_rss = usage.memory_mb, self.sampler.resident_mb()
         self.peak_mb = max(self.peak_mb or 0.0, usage.memory_mb)
+        error = ResourceManager().limit_broken(self.job, usage)
+        if error is not None:
+            self.end_for(error)
+        if now < self.next_write and self.killed_for is None:
+            return  # measured more often near a limit, but written once a second
+        self.next_write = now + conf.get("sample_interval_s")
         self.samples.append([round(now - self.started, 1), round(usage.memory_mb, 1), round(usage.cpu_percent, 1)])
         if len(self.samples) > SAMPLES_MAX:
             self.samples = self.samples[::2]
-        if ResourceManager().over_limit(self.job, usage):
-            self.end_for(MemoryLimitExceeded(self.job.memory_limit_mb or 0, usage.memory_mb))
         self.write_sample(usage.memory_mb, usage.cpu_percent, usage.cpu_seconds)
 
     def write_sample(self, memory_mb: float, cpu_percent: float, cpu_seconds: float) -> None:
@@ -333,7 +398,8 @@ class Run:
         """End the child when its time is over, when it is no longer ours, or when the machine stops."""
         if self.job.time_limit_s and now - self.started > self.job.time_limit_s:
             self.end_for(RunTimeExceeded(self.job.time_limit_s))
-        if self.disowned or now - self.renewed > conf.get("lease_giveup_s"):
+        self.unrenewed |= now - self.renewed > conf.get("lease_giveup_s")
+        if self.disowned or self.unrenewed:
             self.kill(signal.SIGKILL)
         if self.worker.drain.has_begun() and self.drain_until is None:
             self.drain_until = now + conf.get("drain_s")
@@ -365,7 +431,7 @@ class Run:
         for fd in (self.pipe, self.pidfd):
             if fd >= 0:
                 os.close(fd)
-        give_up = time.monotonic() + conf.get("lease_s")
+        give_up = time.monotonic() + SETTLE_S
         while True:
             try:
                 return self.write_end()
@@ -379,18 +445,35 @@ class Run:
     def write_end(self) -> None:
         self.flush()
         job, measured = self.job, self.measured()
-        if self.outcome and "done" in self.outcome and not self.killed_for:
-            ended = self.manager.mark_completed(
-                job.pk, self.outcome["done"], attempt=job.attempt, summary=self.outcome["summary"], **measured
-            )
-        elif self.cancelled:
-            ended = False
+        if self.cancelled:
+            ended = self.completed(measured)  # loses against an accepted cancel
+        elif self.outcome and "paused" in self.outcome and not self.killed_for:
+            ended = self.manager.mark_paused(job.pk, attempt=job.attempt, **measured)
+        elif self.completed(measured):
+            ended = True
         elif self.drained:
-            ended = self.manager.put_back(job.pk, "the worker is stopping", attempt=job.attempt, **measured)
+            ended = self.manager.put_back(job.pk, "Put back: the worker is stopping", attempt=job.attempt, **measured)
+        elif self.unrenewed:
+            ended = self.manager.put_back(job.pk, "Put back: the database did not answer for too long", attempt=job.attempt, **measured)
         else:
             ended = ErrorRecoveryService().handle_job_failure(job, self.failure(), **measured)
         if not ended:
             self.manager.mark_cancelled(job.pk, attempt=job.attempt, **measured)
+
+    def completed(self, measured: dict[str, Any]) -> bool:
+        """Write a good end, if the child told of one."""
+        if self.outcome is None or "done" not in self.outcome or self.killed_for:
+            return False
+        job, result = self.job, self.outcome["done"]
+        try:
+            if result and "result_file" in result and not self.cancelled:
+                artifact = Artifact.keep(job, scratch_of(job.pk) / RESULT_FILE, RESULT_FILE, "application/json")
+                result = {**result, "artifact": str(artifact.pk)}
+            check_items(job)
+        except (JobError, OSError) as error:
+            self.outcome = {"failed": asdict(ErrorRecoveryService().failure_of(job, error))}
+            return False
+        return self.manager.mark_completed(job.pk, result, attempt=job.attempt, summary=self.outcome["summary"], **measured)
 
     def measured(self) -> dict[str, Any]:
         """What the attempt used: from the kernel and from samples, nothing where nothing was measured."""
@@ -409,8 +492,26 @@ class Run:
         how = self.ended or str(self.exit)
         _, progress = self.worker.page.read()
         step = f" at “{progress.step}”" if progress.step else ""
-        advice = "It is tried again by itself. If it happens each time, look at memory and at the last log lines."
-        return Failure(Kind.LOST, f"The job's process ended without a word{step} ({how})", advice)
+        return Failure(Kind.LOST, f"The job's process ended without a word{step} ({how})", ADVICE[Kind.LOST])
+
+
+def scratch_of(job_id: uuid.UUID) -> Path:
+    """Where a job keeps what is not yet finished; it goes with the job."""
+    return Path(settings.STATE_DIR) / "scratch" / str(job_id)
+
+
+def check_items(job: Job) -> None:
+    """Raises AllItemsFailed when items failed and not one is done: that is no success."""
+    found = items.counts(job.pk)
+    if not found["failed"] or found["ok"] or found["skipped"]:
+        return
+    failed = JobItem.objects.filter(job=job, outcome=JobItem.Outcome.FAILED)
+    reason, times = failed.order_by().values_list("reason").annotate(n=Count("pk")).order_by("-n", "reason")[0]
+    kinds = set(failed.order_by().values_list("kind", flat=True).distinct())
+    unit = words.count(found["failed"], unit_of(job))
+    error = AllItemsFailed(f"All {unit} failed; most often: {reason} ({times:,} of them)" if found["failed"] > 1 else reason)
+    error.kind = next((kind for kind in (Kind.TRANSIENT, Kind.UNKNOWN) if kind in kinds), Kind.PERMANENT)
+    raise error
 
 
 def log_line(row: dict[str, Any]) -> list[Any]:

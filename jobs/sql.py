@@ -24,6 +24,11 @@ class Expr:
 NOT_NULL = Expr("IS NOT NULL")
 
 
+def adapted(model: type[models.Model], name: str, value: Any) -> Any:
+    """A value as the column `name` stores it, for use in an Expr."""
+    return columns_of(model)[name].get_db_prep_save(value, connection)
+
+
 def plus(column: str, n: int = 1) -> Expr:
     return Expr(f"{column} + %s", (n,))
 

@@ -18,9 +18,10 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 import orjson
+from django.db import transaction
 
-from jobs import conf
-from jobs.errors import JobCancelled
+from jobs import conf, items
+from jobs.errors import JobCancelled, JobPaused, Kind
 from jobs.manager import JobManager, without_nul
 from jobs.states import Level
 
@@ -46,18 +47,24 @@ class Progress:
 class Outlet(Protocol):
     def progress(self, progress: Progress) -> None: ...
     def log(self, line: dict[str, Any]) -> None: ...
+    def item(self, frame: dict[str, str]) -> None: ...
+    def check(self) -> None: ...
     def flush(self) -> None: ...
 
 
 class ProgressTracker:
-    """Reports the progress of one job.
+    """Reports the progress of one job, and keeps what it has done for its next attempt.
 
     `total_steps` may be None: then no percentage is invented. Every call raises JobCancelled once a
-    cancel was asked for (inside a child), in whichever thread it is made.
+    cancel was asked for (inside a child), in whichever thread it is made; `update_step`, `done` and
+    `checkpoint` raise JobPaused once a pause was asked for, after the transaction around them committed.
     """
 
-    def __init__(self, job_id: uuid.UUID | str, total_steps: int | None = None, *, outlet: Outlet | None = None):
+    def __init__(
+        self, job_id: uuid.UUID | str, total_steps: int | None = None, *, attempt: int | None = None, outlet: Outlet | None = None
+    ):
         self.job_id = uuid.UUID(str(job_id))
+        self.attempt = attempt
         self.state = Progress(total=check_total(total_steps))
         self._outlet = outlet or DirectOutlet(self.job_id)
         self._lock = threading.Lock()
@@ -102,12 +109,61 @@ class ProgressTracker:
     def log_error(self, message: str, **data: Any) -> None:
         self._log(Level.ERROR, message, data)
 
-    def item_failed(self, message: str, **data: Any) -> None:
-        """An item could not be done and the job goes on: an error in the log, counted as a problem."""
+    # -- items and checkpoints ------------------------------------------------------------------------
+
+    def settled(self) -> dict[str, str]:
+        """Items that need no second look: what earlier attempts did, skipped, or met a lasting error at.
+
+        Maps each item to ok, failed or skipped, and counts them as completed steps. Uses the handler's
+        database connection.
+        """
+        found = items.settled(self.job_id)
+        with self._lock:
+            self.state.completed = min(len(found), self.state.total if self.state.total is not None else STEPS_MAX)
+            self.state.problems = sum(outcome == items.Outcome.FAILED for outcome in found.values())
+            self._outlet.progress(self.state)
+        return found
+
+    def done(self, item: str) -> None:
+        """The item is done and stays done. Call it in the transaction that writes the item's output.
+
+        Raises ValueError for a key that cannot be stored, JobCancelled when the attempt is over.
+        """
+        items.done(self.job_id, self._attempt(), items.check_key(item))
+        self._pause_after_commit()
+
+    def checkpoint(self, key: str, value: Any) -> None:
+        """Keep a JSON value for the next attempt, in the transaction of the work that it stands for."""
+        items.keep_checkpoint(self.job_id, self._attempt(), key, value)
+        self._pause_after_commit()
+
+    def restored(self, key: str, default: Any = None) -> Any:
+        """The value that an earlier attempt kept under `key`."""
+        return items.checkpoint_of(self.job_id, key, default)
+
+    def item_failed(self, item: str, reason: str, *, kind: str = Kind.UNKNOWN, **data: Any) -> None:
+        """The item could not be done and the job goes on: stored with its reason, logged, counted as a problem.
+
+        A lasting kind (permanent, limit) is not taken up again by an automatic retry.
+        """
+        self._outlet.item({"key": items.check_key(item), "outcome": "failed", "kind": kind, "reason": clean_text(reason, 480)})
         with self._lock:
             self.state.problems += 1
             self._outlet.progress(self.state)
-        self._log(Level.ERROR, message, data)
+        self._log(Level.ERROR, f"{item}: {reason}", data)
+
+    def item_skipped(self, item: str, reason: str) -> None:
+        """The item needs no work, and why."""
+        self._outlet.item({"key": items.check_key(item), "outcome": "skipped", "kind": "", "reason": clean_text(reason, 480)})
+
+    def _attempt(self) -> int:
+        if self.attempt is None:
+            self.attempt = JobManager().current_attempt(self.job_id)
+        return self.attempt
+
+    def _pause_after_commit(self) -> None:
+        # raised out of the `with atomic()` of the handler, once what it wrote is there
+        transaction.on_commit(self._outlet.check)
 
     def _log(self, level: Level, message: str, data: dict[str, Any]) -> None:
         self._outlet.log(
@@ -149,7 +205,7 @@ class SharedPage:
     """
 
     SIZE = 4096
-    _CANCEL = 0  # one byte, written by the worker
+    _WISH = 0  # one byte, written by the worker: 0 go on, 1 cancel, 2 pause
     _SEQ = struct.Struct("=Q")
     _BODY = struct.Struct("=qqqdH")  # completed, total (-1 unknown), problems, estimate (-1 none), step bytes
     _SEQ_AT = 8
@@ -203,10 +259,20 @@ class SharedPage:
         )
 
     def ask_to_cancel(self) -> None:
-        self.memory[self._CANCEL] = 1
+        self.memory[self._WISH] = 1
 
-    def is_cancelled(self) -> bool:
-        return self.memory[self._CANCEL] != 0
+    def ask_to_pause(self, wanted: bool) -> None:
+        """A wish to cancel is never taken back by this."""
+        if self.memory[self._WISH] != 1:
+            self.memory[self._WISH] = 2 if wanted else 0
+
+    def check(self, *, may_pause: bool = True) -> None:
+        """By the child: raises what was asked for."""
+        wish = self.memory[self._WISH]
+        if wish == 1:
+            raise JobCancelled
+        if wish == 2 and may_pause:
+            raise JobPaused
 
 
 class ChildOutlet:
@@ -214,29 +280,36 @@ class ChildOutlet:
 
     HEADER = struct.Struct("=I")
 
-    def __init__(self, page: SharedPage, pipe: int) -> None:
+    def __init__(self, page: SharedPage, pipe: int, *, resumable: bool = False) -> None:
         self.page = page
         self.pipe = pipe
+        self.resumable = resumable
         self.lock = threading.Lock()
         self.lines = 0
         self.lines_max = conf.get("log_lines_max")
 
     def progress(self, progress: Progress) -> None:
         self.page.write(progress)
-        if self.page.is_cancelled():
-            raise JobCancelled
+        self.check()
+
+    def check(self) -> None:
+        self.page.check(may_pause=self.resumable)
+
+    def item(self, frame: dict[str, str]) -> None:
+        self.send({"item": frame})
 
     def log(self, line: dict[str, Any]) -> None:
         self.lines += 1
         # Over the limit a line is counted by the worker, not sent as text.
         self.send({"log": line} if self.lines <= self.lines_max else {"dropped": 1})
-        if self.page.is_cancelled():
-            raise JobCancelled
+        self.page.check(may_pause=False)
 
     def send(self, frame: dict[str, Any]) -> None:
         try:
             body = orjson.dumps(frame, default=repr, option=orjson.OPT_NON_STR_KEYS)
-        except TypeError:  # integers over 64 bits, lone surrogates in data
+        except TypeError:  # integers over 64 bits, lone surrogates
+            if "log" not in frame:
+                raise
             frame["log"]["data"] = {"repr": repr(frame["log"]["data"]).encode("ascii", "replace").decode()}
             body = orjson.dumps(frame)
         data = memoryview(self.HEADER.pack(len(body)) + body)
@@ -255,6 +328,7 @@ class DirectOutlet:
         self.job_id = job_id
         self.manager = JobManager()
         self.lines: list[dict[str, Any]] = []
+        self.items: list[dict[str, str]] = []
         self.latest: Progress | None = None
         self.written_at = float("-inf")
 
@@ -266,6 +340,13 @@ class DirectOutlet:
         self.lines.append(as_log_row(line))
         self._write_if_due()
 
+    def item(self, frame: dict[str, str]) -> None:
+        self.items.append(frame)
+        self._write_if_due()
+
+    def check(self) -> None:
+        """Nobody asks code outside a child to stop."""
+
     def _write_if_due(self) -> None:
         if time.monotonic() - self.written_at >= conf.get("watch_interval_s"):
             self.flush()
@@ -274,6 +355,9 @@ class DirectOutlet:
         self.written_at = time.monotonic()
         latest, self.latest = self.latest, None
         lines, self.lines = self.lines, []
+        frames, self.items = self.items, []
+        if frames:
+            items.record_many(self.job_id, self.manager.current_attempt(self.job_id), [items.as_row(frame) for frame in frames])
         if latest is not None:
             self.manager.update_progress(self.job_id, latest.percent, latest.step, **progress_fields(latest))
         if lines:

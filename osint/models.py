@@ -60,7 +60,8 @@ class Document(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     subject = models.ForeignKey(Subject, null=True, blank=True, on_delete=models.CASCADE, related_name="documents")
-    job = models.ForeignKey(Job, null=True, on_delete=models.SET_NULL, related_name="documents")
+    # keeps the id of an archived job, whose row is gone
+    job = models.ForeignKey(Job, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="documents")
     attempt = models.PositiveIntegerField()
     url = models.CharField(max_length=2000, help_text="As it was asked for.")
     final_url = models.CharField(max_length=2000, help_text="After redirects.")

@@ -36,6 +36,13 @@ FAST: dict[str, Any] = {
     "tick_s": 0.2,
     "worker_gone_s": 3.0,
     "retry_delays_s": [1, 1, 1, 1],
+    # a busy test machine must not hold jobs or replace its sentinels; the tests of these set their own
+    "cpu_threshold": 1000.0,
+    "memory_floor_mb": 1,
+    "memory_guess_mb": 1,
+    "disk_floor_mb": 1,
+    "sentinel_stuck_s": 15.0,
+    "unclaimed_s": 15.0,
 }
 
 

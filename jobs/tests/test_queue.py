@@ -8,6 +8,7 @@ from django.utils import timezone
 from jobs import conf, queue
 from jobs.manager import JobManager
 from jobs.models import Job
+from jobs.resources import Admission
 from jobs.states import Priority, Status
 
 
@@ -75,8 +76,9 @@ def test_the_claim_reads_by_index(db):
         if connection.vendor == "postgresql":
             cursor.execute("SET LOCAL enable_seqscan = off")  # it scans small tables on purpose
         explain = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
-        params = [value for p in Priority.values for value in ("default", p, timezone.now())]
-        cursor.execute(f"{explain} {queue._HEADS}", params)
+        admission = Admission(types={"sample_eater": "full"}, users={7: "enough"})
+        statement, params, _ = queue.heads_statement("default", timezone.now(), admission)
+        cursor.execute(f"{explain} {statement}", params)
         plan = " ".join(str(row) for row in cursor.fetchall())
     assert "job_due" in plan
     assert "SCAN jobs_job" not in plan

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from django.utils import timezone
 
+from jobs.errors import CpuTimeExceeded, MemoryLimitExceeded
 from jobs.manager import JobManager
 from jobs.models import WorkerProcess
 from jobs.resources import CpuMeter, ResourceManager, TreeSampler, Usage, live_workers
@@ -16,7 +17,8 @@ def test_the_defaults_are_those_of_the_specification():
     assert (manager.max_concurrent_jobs, manager.memory_limit_mb, manager.cpu_threshold) == (10, 2048, 80.0)
 
 
-def test_no_more_jobs_start_than_may_run_at_once(running_job):
+def test_no_more_jobs_start_than_may_run_at_once(job):
+    JobManager().start([job.pk], worker_id=f"{os.uname().nodename}-1", host=os.uname().nodename)
     assert ResourceManager(max_concurrent_jobs=2).can_start_job("sample_steps") is True
     assert ResourceManager(max_concurrent_jobs=1).can_start_job("sample_steps") is False
 
@@ -35,9 +37,11 @@ def test_a_measurement_is_not_a_new_revision(running_job):
 
 def test_the_limit_of_a_job_counts_before_that_of_the_machine(running_job):
     running_job.memory_limit_mb = 64
-    assert ResourceManager().over_limit(running_job, Usage(65, 0, 0)) is True
+    assert isinstance(ResourceManager().limit_broken(running_job, Usage(65, 0, 0)), MemoryLimitExceeded)
     running_job.memory_limit_mb = None
-    assert ResourceManager().over_limit(running_job, Usage(65, 0, 0)) is False
+    assert ResourceManager().limit_broken(running_job, Usage(65, 0, 1000)) is None
+    running_job.cpu_limit_s = 10
+    assert isinstance(ResourceManager().limit_broken(running_job, Usage(65, 0, 10.5)), CpuTimeExceeded)
 
 
 def test_memory_that_is_taken_is_measured():

@@ -46,11 +46,21 @@ def test_progress_update_mechanisms(child, db):
     assert version > 0
     assert (progress.step, progress.completed, progress.total, progress.percent) == ("Fetching", 3, 10, 30.0)
     assert progress.estimated_s == 42
-    tracker.item_failed("No answer", url="https://example.org")
+    tracker.item_failed("https://example.org", "No answer", kind="transient", tries=2)
     assert page.read()[1].problems == 1
-    frame = orjson.loads(os.read(reading, 65536)[4:])
-    assert frame["log"]["message"] == "No answer"
-    assert frame["log"]["data"] == {"url": "https://example.org"}
+    item, line = frames(os.read(reading, 65536))
+    assert item["item"] == {"key": "https://example.org", "outcome": "failed", "kind": "transient", "reason": "No answer"}
+    assert line["log"]["message"] == "https://example.org: No answer"
+    assert line["log"]["data"] == {"tries": 2}
+
+
+def frames(data):
+    found = []
+    while data:
+        size = int.from_bytes(data[:4], "little")
+        found.append(orjson.loads(data[4 : 4 + size]))
+        data = data[4 + size :]
+    return found
 
 
 def test_an_unknown_total_has_no_percentage():

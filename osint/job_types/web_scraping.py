@@ -6,21 +6,24 @@ from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from django import forms
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
+from django.db.models import Sum
+from django.utils import timezone
 from lxml import etree
 
-from jobs.errors import PermanentError, TransientError
+from jobs.errors import Kind, PermanentError, TransientError
 from jobs.models import Artifact, Job
 from jobs.registry import register
 from jobs.tracker import ProgressTracker
-from osint.capture import Evidence, clean, read_page, sha256
-from osint.fetching import Fetched, Fetcher, FetchError, Refused, allowed_private_in, by_origin, decompress, normalise, unresolved
+from osint.capture import Evidence, Page, clean, read_page, sha256
+from osint.fetching import Fetched, Fetcher, FetchError, Hop, Refused, allowed_private_in, by_origin, decompress, normalise, unresolved
 from osint.models import Document
 
 URLS_MAX = 10_000
@@ -140,6 +143,8 @@ def show_parameters(parameters: dict[str, Any]) -> list[tuple[str, str]]:
 
 def summarise(result: dict[str, Any]) -> str:
     pages = f"{result['documents']:,} {'page' if result['documents'] == 1 else 'pages'} stored"
+    if result.get("inherited"):
+        pages += f", {result['inherited']:,} were done before"
     return f"{pages}, {result['failed']:,} could not be read" if result["failed"] else pages
 
 
@@ -153,6 +158,8 @@ def summarise(result: dict[str, Any]) -> str:
     show_parameters=show_parameters,
     summarise=summarise,
     result_template="osint/_scrape_result.html",
+    resumable=True,
+    for_items=lambda parameters, urls: {**parameters, "urls": urls, "sitemap": ""},
     help="Fetches pages politely and keeps their text, links and raw responses as evidence.",
 )
 def web_scraping(tracker: ProgressTracker, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -175,8 +182,8 @@ class Scrape:
     reasons: Counter = field(default_factory=Counter)
     failed: list[dict[str, str]] = field(default_factory=list)
     transient: bool = False
+    retry_after_s: float = 0.0
     stored: int = 0
-    bytes: int = 0
 
     async def run(self) -> dict[str, Any]:
         """Fetch what is not there yet, host by host; the summary counts what this and earlier attempts stored."""
@@ -186,15 +193,15 @@ class Scrape:
         async with Fetcher(delay_s=self.parameters["delay_s"]) as fetcher:
             urls = await self.find_urls(fetcher)
             self.tracker.set_total(len(urls))
-            done = await self.in_store(self.begin)
-            if done:
-                self.tracker.update_step(f"Continuing: {len(done):,} pages are there already", len(done))
+            settled = await self.in_store(self.begin)
+            if settled:
+                self.tracker.update_step(f"Continuing: {len(settled):,} pages are done already", 0)
             self.evidence = Evidence(self.scratch() / f"evidence-{self.job.attempt}.warc.gz")
             with self.evidence:
-                await self.fetch_all(fetcher, [url for url in urls if url not in done])
+                await self.fetch_all(fetcher, [url for url in urls if url not in settled])
         self.tracker.update_step("Storing the evidence", 0)
         await self.in_store(self.keep_evidence)
-        return self.finish(len(done), allowed)
+        return await self.in_store(self.finish, settled, allowed)
 
     async def in_store(self, function: Any, *args: Any) -> Any:
         """Parsing and the database belong to one thread, with one connection."""
@@ -203,11 +210,11 @@ class Scrape:
     def scratch(self) -> Path:
         return Path(settings.STATE_DIR) / "scratch" / str(self.job.pk)
 
-    def begin(self) -> set[str]:
-        """What earlier attempts stored, after their evidence files were made safe."""
+    def begin(self) -> dict[str, str]:
+        """What earlier attempts settled, after their evidence files were made safe."""
         for path in sorted(self.scratch().glob("evidence-*.warc.gz")):
             self.keep(path)
-        return set(Document.objects.filter(job=self.job).values_list("url", flat=True))
+        return self.tracker.settled()
 
     # -- which pages ------------------------------------------------------------------------------
 
@@ -237,7 +244,7 @@ class Scrape:
                 if url == start:
                     kind = TransientError if error.transient else PermanentError
                     raise kind(f"The site map could not be read: {error}") from None
-                self.tracker.item_failed(f"Site map {url} could not be read: {error}")
+                self.tracker.log_error(f"Site map {url} could not be read: {error}")
                 continue
             good = []
             for entry in found:
@@ -275,6 +282,7 @@ class Scrape:
                 if fetched.last.status >= 400:
                     status = fetched.last.status
                     later = status in (408, 425, 429) or status >= 500
+                    self.retry_after_s = max(self.retry_after_s, wait_asked_for(fetched))
                     raise FetchError(f"{status} {fetched.last.reason}".strip(), transient=later)
                 await self.in_store(self.save, url, fetched)
             except FetchError as error:
@@ -286,15 +294,23 @@ class Scrape:
         self.transient |= error.transient
         if len(self.failed) < 1000:
             self.failed.append({"url": url, "reason": str(error)})
-        self.tracker.item_failed(f"Could not read {url}: {error}", url=url, reason=str(error))
+        kind = Kind.TRANSIENT if error.transient else Kind.PERMANENT
+        self.tracker.item_failed(url, str(error), kind=kind)
 
     # -- storing (in the store's thread) ------------------------------------------------------------
 
     def save(self, url: str, fetched: Fetched) -> None:
-        """The evidence first, then the document that refers to it."""
+        """The evidence first, then the document that refers to it, in one transaction with the mark that it is done."""
         page = read_page(fetched)
         self.evidence.add(fetched)
-        last = fetched.last
+        with transaction.atomic():
+            self.write_document(url, fetched.last, page)
+            self.tracker.done(url)
+            self.stored += 1
+        took = f"{size(len(fetched.last.body))} {fetched.seconds * 1000:.0f} ms"
+        self.tracker.log_info(f"Fetched {short(url)} {fetched.last.status} {took}", url=url)
+
+    def write_document(self, url: str, last: Hop, page: Page) -> None:
         Document.objects.update_or_create(
             job=self.job,
             url=url,
@@ -306,9 +322,6 @@ class Scrape:
                 "published": page.published, "language": page.language, "text": page.text, "links": page.links,
             },
         )  # fmt: skip
-        self.stored += 1
-        self.bytes += len(last.body)
-        self.tracker.log_info(f"Fetched {short(url)} {last.status} {size(len(last.body))} {fetched.seconds * 1000:.0f} ms", url=url)
 
     def keep_evidence(self) -> None:
         if self.stored:
@@ -324,21 +337,48 @@ class Scrape:
 
     # -- the end ------------------------------------------------------------------------------------
 
-    def finish(self, kept: int, allowed: list[str]) -> dict[str, Any]:
-        total = self.stored + kept
-        if self.failed and not total:
+    def finish(self, settled: dict[str, str], allowed: list[str]) -> dict[str, Any]:
+        """The result counts what this and earlier attempts did; pages of the job that this one continues are told apart."""
+        documents = Document.objects.filter(job=self.job)
+        total = documents.count()
+        inherited = sum(outcome == "skipped" for outcome in settled.values())
+        failed = sum(self.reasons.values())
+        if failed and not total and not inherited:
             reason, count = self.reasons.most_common(1)[0]
-            kind = TransientError if self.transient else PermanentError
-            raise kind(f"None of the {len(self.failed):,} pages could be read; most often: {reason} ({count:,} of them)")
-        self.tracker.log_info(f"Complete: {total:,} pages stored, {len(self.failed):,} could not be read")
+            text = f"None of the {failed:,} pages could be read; most often: {reason} ({count:,} of them)"
+            raise TransientError(text, retry_after_s=self.retry_after_s or None) if self.transient else PermanentError(text)
+        failures = [*self.failed, *earlier_failures(self.job, settled)]
+        self.tracker.log_info(f"Complete: {total:,} pages stored, {len(failures):,} could not be read")
+        for failure in failures[len(self.failed) :]:
+            self.reasons[failure["reason"]] += 1
         return {
             "documents": total,
+            "inherited": inherited,
             "failed": sum(self.reasons.values()),
-            "bytes": self.bytes,
+            "bytes": documents.aggregate(bytes=Sum("size"))["bytes"] or 0,
             "reasons": dict(self.reasons.most_common(20)),
-            "failures": self.failed[:200],
+            "failures": failures[:200],
             "private_allowed": allowed,
         }
+
+
+def earlier_failures(job: Job, settled: dict[str, str]) -> list[dict[str, str]]:
+    """Pages that an earlier attempt gave up for good, with the reason."""
+    if "failed" not in settled.values():
+        return []
+    rows = job.items.filter(outcome="failed", attempt__lt=job.attempt, kind__in=(Kind.PERMANENT, Kind.LIMIT)).order_by("id")
+    return [{"url": url, "reason": reason} for url, reason in rows.values_list("key", "reason")]
+
+
+def wait_asked_for(fetched: Fetched) -> float:
+    """Seconds that Retry-After (RFC 9110, 10.2.3) asks for, as a number or a date; 0 without one that makes sense."""
+    value = fetched.header("retry-after").strip()
+    if value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - timezone.now()).total_seconds())
+    except (ValueError, TypeError):
+        return 0.0
 
 
 def read_sitemap(content: bytes) -> tuple[bool, list[str]]:

@@ -1,0 +1,30 @@
+"""Finding a job's processes again, on the machine that ran them, and ending what is left of them."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+
+def boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def describe_process(pid: int) -> dict[str, Any]:
+    """Enough to find a child again and to be sure that it is the same one."""
+    return {"pid": pid, "started": psutil.Process(pid).create_time(), "boot": boot_id(), "host": os.uname().nodename}
+
+
+def kill_session(process: dict[str, Any]) -> None:
+    """SIGKILL what is left of a recorded session on this host; no other process is ever touched."""
+    if process.get("host") != os.uname().nodename or process.get("boot") != boot_id():
+        return
+    for other in psutil.process_iter():
+        try:
+            in_session = os.getsid(other.pid) == process["pid"]
+            if in_session and other.create_time() >= process["started"] - 1:
+                os.kill(other.pid, signal.SIGKILL)
+        except (psutil.Error, ProcessLookupError, PermissionError):
+            continue
