@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -11,7 +12,7 @@ from unfold.admin import ModelAdmin, TabularInline
 from jobs import registry
 from jobs.errors import NotAllowed
 from jobs.manager import JobManager
-from jobs.models import Artifact, Job, JobAttempt, JobLog, Notification, WorkerProcess
+from jobs.models import ArchivedJob, Artifact, Job, JobAttempt, JobItem, JobLog, Notification, QueuePause, WorkerProcess
 
 
 class ReadOnly:
@@ -32,6 +33,16 @@ class AttemptInline(ReadOnly, TabularInline):
     extra = 0
     fields = ("number", "outcome", "worker_id", "started_at", "ended_at", "memory_peak_mb", "cpu_seconds", "error_message")
     readonly_fields = fields
+
+
+class QueuePauseForm(forms.ModelForm):
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        is_queue = cleaned.get("scope") == QueuePause.Scope.QUEUE
+        known = registry.queues() if is_queue else [kind.name for kind in registry.all_types()]
+        if cleaned.get("name") and cleaned["name"] not in known:
+            self.add_error("name", f"Not known. Known are: {', '.join(sorted(known))}.")
+        return cleaned
 
 
 class TypeFilter(admin.SimpleListFilter):
@@ -55,7 +66,7 @@ class JobAdmin(ReadOnly, ModelAdmin):
     list_per_page = 50
     show_full_result_count = False
     inlines = (AttemptInline,)
-    actions = ("cancel_jobs", "retry_jobs")
+    actions = ("cancel_jobs", "retry_jobs", "pause_jobs", "resume_jobs", "keep_jobs")
 
     @admin.display(description="Progress")
     def progress(self, job: Job) -> str:
@@ -81,6 +92,27 @@ class JobAdmin(ReadOnly, ModelAdmin):
             except NotAllowed:
                 refused += 1
         self.report(request, "put back in the queue", accepted, refused, "were not failed")
+
+    @admin.action(description="Pause selected jobs", permissions=["operate"])
+    def pause_jobs(self, request: HttpRequest, queryset: QuerySet) -> None:
+        accepted = refused = 0
+        for pk in ids(queryset):
+            try:
+                paused = JobManager().pause_job(pk, by=request.user)
+            except NotAllowed:
+                paused = False
+            accepted, refused = accepted + paused, refused + (not paused)
+        self.report(request, "paused or stopping at a checkpoint", accepted, refused, "could not be paused")
+
+    @admin.action(description="Resume selected jobs", permissions=["operate"])
+    def resume_jobs(self, request: HttpRequest, queryset: QuerySet) -> None:
+        accepted = sum(JobManager().resume_job(pk, by=request.user) for pk in ids(queryset))
+        self.report(request, "resumed", accepted, queryset.count() - accepted, "were not paused")
+
+    @admin.action(description="Keep selected jobs from cleanup", permissions=["operate"])
+    def keep_jobs(self, request: HttpRequest, queryset: QuerySet) -> None:
+        accepted = sum(JobManager().set_keep(pk, True, by=request.user) for pk in ids(queryset))
+        self.report(request, "kept", accepted, queryset.count() - accepted, "were kept already")
 
     def report(self, request: HttpRequest, done: str, accepted: int, refused: int, why: str) -> None:
         text = f"{accepted:,} {done}." + (f" {refused:,} {why} and were left alone." if refused else "")
@@ -115,6 +147,37 @@ class ArtifactAdmin(ReadOnly, ModelAdmin):
     list_display = ("name", "job", "media_type", "size", "sha256", "created_at")
     search_fields = ("name", "sha256", "job__id")
     list_select_related = ("job",)
+
+
+@admin.register(JobItem)
+class JobItemAdmin(ReadOnly, ModelAdmin):
+    list_display = ("key", "job", "outcome", "kind", "reason", "attempt", "at")
+    list_filter = ("outcome", "kind")
+    search_fields = ("job__id",)
+    list_select_related = ("job",)
+    show_full_result_count = False
+
+
+@admin.register(ArchivedJob)
+class ArchivedJobAdmin(ReadOnly, ModelAdmin):
+    list_display = ("name", "job_type", "status", "created_by", "completed_at", "archived_at", "archive")
+    list_filter = ("status", "job_type")
+    search_fields = ("id", "name")
+    list_select_related = ("created_by", "archive")
+    show_full_result_count = False
+
+
+@admin.register(QueuePause)
+class QueuePauseAdmin(ModelAdmin):
+    """Adding a row holds the jobs of a queue or type; deleting it lets them start again."""
+
+    form = QueuePauseForm
+    list_display = ("scope", "name", "reason", "paused_by", "created_at")
+    fields = ("scope", "name", "reason")
+
+    def save_model(self, request: HttpRequest, obj: QueuePause, form: Any, change: bool) -> None:
+        obj.paused_by = request.user.get_username()
+        super().save_model(request, obj, form, change)
 
 
 @admin.register(Notification)

@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 
+from jobs.bulk import ACTIONS
 from jobs.queries import subjects_of
 from jobs.states import Priority
 
@@ -31,6 +32,24 @@ def priorities_for(user: Any) -> list[tuple[int, str]]:
     """URGENT goes before everybody's work, so it needs a permission."""
     may_urge = user.has_perm("jobs.start_urgent_jobs")
     return [(int(p), str(p.label)) for p in Priority if p != Priority.URGENT or may_urge]
+
+
+class RetryForm(forms.Form):
+    """Limits that a retry may change; empty ones stay."""
+
+    memory_limit_mb = forms.IntegerField(required=False)
+    time_limit_s = forms.IntegerField(required=False)
+    cpu_limit_s = forms.IntegerField(required=False)
+
+
+class BulkForm(forms.Form):
+    """An action on chosen jobs, or on all that a filter matches."""
+
+    action = forms.ChoiceField(choices=list(ACTIONS.items()))
+    query = forms.CharField(required=False, max_length=4000)
+    everything = forms.BooleanField(required=False)
+    confirmed = forms.BooleanField(required=False)
+    reason = forms.CharField(required=False, max_length=300, strip=True)
 
 
 class CancelForm(forms.Form):

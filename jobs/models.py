@@ -127,6 +127,7 @@ class Job(models.Model):
     elapsed: float | None
     left: float | None
     type_label: str
+    way: Any
 
     def __str__(self) -> str:
         return self.name
@@ -172,8 +173,15 @@ class JobAttempt(models.Model):
         ordering = ("job", "number")
         constraints = (models.UniqueConstraint(fields=("job", "number"), name="attempt_once_per_number"),)
 
+    chart: dict[str, Any]  # filled for its page; not stored
+
     def __str__(self) -> str:
         return f"Attempt {self.number} of {self.job_id}"
+
+    @property
+    def ran_s(self) -> float | None:
+        """Seconds, of an attempt that has ended; never negative, whatever the clock did."""
+        return max(0.0, (self.ended_at - self.started_at).total_seconds()) if self.ended_at else None
 
 
 class JobItem(models.Model):

@@ -30,6 +30,8 @@ class Badge:
 def badge(job: Job, now: datetime | None = None) -> Badge:
     now = now or timezone.now()
     if job.status == Status.PENDING:
+        if job.pause_requested_at:
+            return Badge("held", "Paused")
         if job.hold_reason:
             return Badge("held", "Held")
         if job.error_kind and job.run_after > now:
@@ -38,10 +40,19 @@ def badge(job: Job, now: datetime | None = None) -> Badge:
     if job.status == Status.RUNNING:
         if job.cancel_requested_at:
             return Badge("held", "Cancelling")
+        if job.pause_requested_at:
+            return Badge("held", "Pausing")
         return Badge("running", "Running, quiet" if quiet_s(job, now) else "Running")
     if job.status == Status.COMPLETED and job.problem_count:
-        return Badge("completed", f"Completed, {words.count(job.problem_count, 'problem')}")
+        return Badge("completed", f"Completed, {problems(job)}")
     return Badge(job.status.lower(), Status(job.status).label)
+
+
+def problems(job: Job) -> str:
+    """37 of 1,000 failed; or a plain count where the total is not known."""
+    if job.total_steps:
+        return f"{job.problem_count:,} of {job.total_steps:,} failed"
+    return words.count(job.problem_count, "problem")
 
 
 def sentence(job: Job, now: datetime | None = None, *, unserved: bool = False) -> str:
@@ -59,8 +70,15 @@ def sentence(job: Job, now: datetime | None = None, *, unserved: bool = False) -
 
 
 def waiting_sentence(job: Job, now: datetime, unserved: bool) -> str:
+    if job.pause_requested_at:
+        if not job.attempt:
+            return f"{job.pause_reason}; not started yet"
+        where = f" at {job.completed_steps:,} of {words.count(job.total_steps, unit_of(job))}" if job.total_steps else ""
+        return f"{job.pause_reason}{where}; goes on where it stopped"
     if job.hold_reason:
         return job.hold_reason
+    if job.pause_reason:
+        return f"{job.pause_reason}; goes on by itself"
     if unserved:
         return f"No worker serves the queue “{job.queue_name}”, so it cannot start"
     if job.error_kind and job.run_after > now:
@@ -74,8 +92,10 @@ def running_sentence(job: Job, now: datetime) -> str:
         asked = words.duration((now - job.cancel_requested_at).total_seconds())
         grace = conf.get("cancel_grace_s") + conf.get("terminate_grace_s")
         return f"Asked to stop {asked} ago; it is ended {words.duration(grace)} after that at the latest"
-    parts = [job.current_step or "Started"]
     unit = unit_of(job)
+    parts = [job.current_step or "Started"]
+    if job.pause_requested_at:
+        parts.insert(0, "Stops at its next checkpoint")
     if job.total_steps:
         parts.append(f"{job.completed_steps:,} of {words.count(job.total_steps, unit)}")
     elif job.completed_steps:

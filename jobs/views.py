@@ -1,5 +1,7 @@
 """The pages about jobs. Each works without JavaScript; the scripts make it move."""
 
+import csv
+import itertools
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -9,24 +11,27 @@ from django.contrib.auth.decorators import login_required
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.db.models import Count, Q, QuerySet
-from django.http import FileResponse, Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, JsonResponse, QueryDict, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from jobs import registry
-from jobs.errors import InvalidParameters, NotAllowed, UnknownJobType
+from jobs import bulk, conf, items, registry
+from jobs.errors import MEANING, InvalidParameters, NotAllowed, UnknownJobType
 from jobs.filters import PERIODS, STATES, JobFilter, filtered, state_query
-from jobs.forms import CancelForm, JobOptionsForm
+from jobs.forms import BulkForm, CancelForm, JobOptionsForm, RetryForm
 from jobs.manager import JobManager
-from jobs.models import Artifact, Job, JobLog, Notification
-from jobs.presentation import chart, decorate, live_fields, pace
+from jobs.models import ArchivedJob, Artifact, Job, JobItem, JobLog, Notification
+from jobs.presentation import Badge, badge, chart, decorate, live_fields, pace, type_label
 from jobs.queries import JobQuerySet, subjects_of
 from jobs.resources import ResourceManager, live_workers, unserved_queues
 from jobs.states import Level, Priority, Status
+from jobs.ways import ways_out
 
 PAGE_SIZE = 50
 LOG_LINES_SHOWN = 300
+ITEMS_SHOWN = 200
 
 
 def navigation(request: HttpRequest) -> dict[str, Any]:
@@ -44,6 +49,8 @@ def dashboard(request: HttpRequest) -> HttpResponse:
     day_ago = timezone.now() - timedelta(hours=24)
     running = decorate(list(visible.running().order_by("started_at")[:20]))
     failed = decorate(list(visible.filter(status=Status.FAILED, completed_at__gte=day_ago).order_by("-completed_at")[:5]))
+    for job in failed:
+        job.way = next(iter(ways_out(job, request.user)), None)
     stats = ResourceManager().get_queue_statistics(request.user)
     waiting_queues = set(visible.waiting().order_by().values_list("queue_name", flat=True).distinct())
     return render(
@@ -167,12 +174,16 @@ def visible_job(request: HttpRequest, job_id: uuid.UUID) -> Job:
 @login_required
 @require_GET
 def job_detail(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
+    if not Job.objects.filter(pk=job_id).exists():
+        return archived_job(request, job_id)
     job = visible_job(request, job_id)
     decorate([job])
     kind = registry.find(job.job_type)
     attempts = list(job.attempts.order_by("number"))
     level = LEVELS.get(request.GET.get("level", ""), Level.DEBUG)
     samples = attempts[-1].samples if attempts else []
+    for attempt in attempts:
+        attempt.chart = chart(attempt.samples, None, width=110, height=26)
     return render(
         request,
         "jobs/detail.html",
@@ -193,6 +204,32 @@ def job_detail(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
             "unserved": job.status == Status.PENDING and bool(unserved_queues({job.queue_name})),
             "before": jobs_before(job) if job.status == Status.PENDING else None,
             "error_seq": error_seq(job),
+            "ways": ways_out(job, request.user),
+            "meaning": MEANING.get(job.error_kind, ""),
+            "items": items.counts(job.pk),
+            "can_pause": job.status == Status.PENDING or bool(kind and kind.resumable),
+            "continues": linked(request, job.continues_id),
+            "continued_by": Job.objects.visible_to(request.user).filter(continues_id=job.pk).first(),
+        },
+    )
+
+
+def linked(request: HttpRequest, job_id: uuid.UUID | None) -> Job | None:
+    return Job.objects.visible_to(request.user).filter(pk=job_id).first() if job_id else None
+
+
+def archived_job(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
+    """What stays of a job in the archive; a 404 for what never was or is not the viewer's."""
+    stub = get_object_or_404(ArchivedJob.objects.visible_to(request.user).select_related("created_by", "archive"), pk=job_id)
+    return render(
+        request,
+        "jobs/archived.html",
+        {
+            "job": stub,
+            "type_label": type_label(stub.job_type),
+            "badge": Badge(stub.status.lower(), stub.get_status_display()),
+            "artifacts": list(Artifact.objects.filter(job_id=stub.pk)),
+            "subject": subject_of(request, stub.subject_id),
         },
     )
 
@@ -320,16 +357,189 @@ def job_cancel(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
     return redirect(job)
 
 
+def asked(request: HttpRequest, job: Job, ask: Any, said: str) -> HttpResponse:
+    """Do what was asked of a job and say what came of it; go to the job, or to the new one that was made."""
+    try:
+        answer = ask()
+    except (NotAllowed, InvalidParameters, UnknownJobType) as error:
+        messages.error(request, f"{error} Nothing was changed.")
+        return redirect(job)
+    if answer is False:
+        job.refresh_from_db()
+        messages.error(request, f"That does not fit how this job stands: it is {badge(job).label.lower()}. Nothing was changed.")
+        return redirect(job)
+    messages.success(request, said)
+    return redirect(answer if isinstance(answer, Job) else job)
+
+
 @login_required
 @require_POST
 def job_retry(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
     job = visible_job(request, job_id)
-    try:
-        JobManager().retry_job(job.pk, by=request.user)
-        messages.success(request, f"“{job.name}” waits for a worker and goes on where it stopped.")
-    except NotAllowed as error:
-        messages.error(request, f"{error} Nothing was changed.")
-    return redirect(job)
+    form = RetryForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, "A limit is a whole number. Nothing was changed.")
+        return redirect(job)
+    said = f"“{job.name}” waits for a worker."
+    return asked(request, job, lambda: JobManager().retry_job(job.pk, by=request.user, **form.cleaned_data), said)
+
+
+@login_required
+@require_POST
+def job_run_now(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
+    job = visible_job(request, job_id)
+    return asked(request, job, lambda: JobManager().run_now(job.pk, by=request.user), f"“{job.name}” waits for a worker.")
+
+
+@login_required
+@require_POST
+def job_retry_items(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
+    job = visible_job(request, job_id)
+    return asked(request, job, lambda: JobManager().retry_items(job.pk, by=request.user), "This new job takes up what failed.")
+
+
+@login_required
+@require_POST
+def job_continue(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
+    job = visible_job(request, job_id)
+    return asked(request, job, lambda: JobManager().continue_job(job.pk, by=request.user), "This new job goes on where the other stopped.")
+
+
+@login_required
+@require_POST
+def job_pause(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
+    job = visible_job(request, job_id)
+    said = f"“{job.name}” stops at its next checkpoint." if job.status == Status.RUNNING else f"“{job.name}” is paused."
+    return asked(request, job, lambda: JobManager().pause_job(job.pk, by=request.user), said)
+
+
+@login_required
+@require_POST
+def job_resume(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
+    job = visible_job(request, job_id)
+    return asked(request, job, lambda: JobManager().resume_job(job.pk, by=request.user), f"“{job.name}” goes on.")
+
+
+@login_required
+@require_POST
+def job_keep(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
+    job = visible_job(request, job_id)
+    keep = request.POST.get("keep") == "1"
+    said = "Cleanup leaves this job alone." if keep else "Cleanup may archive this job once it is old enough."
+    return asked(request, job, lambda: JobManager().set_keep(job.pk, keep, by=request.user), said)
+
+
+# -- items ------------------------------------------------------------------------------------------
+
+
+def items_shown(request: HttpRequest, job: Job) -> tuple[QuerySet, str, str]:
+    """The items that the request asks for, its outcome and its text."""
+    outcome, text = request.GET.get("outcome", ""), request.GET.get("q", "").replace("\x00", "").strip()[:200]
+    rows = JobItem.objects.filter(job=job).order_by("id")
+    if outcome in JobItem.Outcome.values:
+        rows = rows.filter(outcome=outcome)
+    if text:
+        rows = rows.filter(Q(key__icontains=text) | Q(reason__icontains=text))
+    return rows, outcome, text
+
+
+@login_required
+@require_GET
+def job_items(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
+    job = visible_job(request, job_id)
+    decorate([job])
+    rows, outcome, text = items_shown(request, job)
+    counts = items.counts(job.pk)
+    chips = [{"value": "", "label": "All", "count": sum(counts.values())}]
+    chips += [{"value": value, "label": label, "count": counts[value]} for value, label in JobItem.Outcome.choices]
+    return render(
+        request,
+        "jobs/items.html",
+        {
+            "job": job,
+            "page": Paginator(rows, ITEMS_SHOWN).get_page(request.GET.get("page")),
+            "chips": chips,
+            "outcome": outcome,
+            "text": text,
+            "query": without(request, "page"),
+            "ways": [way for way in ways_out(job, request.user) if way.key == "retry_items"],
+        },
+    )
+
+
+@login_required
+@require_GET
+def job_items_csv(request: HttpRequest, job_id: uuid.UUID) -> StreamingHttpResponse:
+    """The items as CSV, with the filters of the page. Cells that a spreadsheet would run are made text."""
+    job = visible_job(request, job_id)
+    rows, _, _ = items_shown(request, job)
+    writer = csv.writer(Echo())
+    head = writer.writerow(["item", "outcome", "kind", "reason", "attempt", "at"])
+    lines = (
+        writer.writerow([as_cell(r.key), r.outcome, r.kind, as_cell(r.reason), r.attempt, r.at.isoformat()])
+        for r in rows.iterator(chunk_size=2000)
+    )
+    response = StreamingHttpResponse(itertools.chain([head], lines), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="job-{job.pk}-items.csv"'
+    return response
+
+
+class Echo:
+    """A file for csv.writer that gives back what is written."""
+
+    def write(self, text: str) -> str:
+        return text
+
+
+def as_cell(text: str) -> str:
+    """OWASP, CSV injection: a cell that begins like a formula gets an apostrophe before it."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+# -- many at once -----------------------------------------------------------------------------------
+
+
+@login_required
+@require_POST
+def job_bulk(request: HttpRequest) -> HttpResponse:
+    """First how many jobs an action is for, then, confirmed, what came of each."""
+    form = BulkForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, "This action is not known. Nothing was changed.")
+        return redirect("job-list")
+    said = form.cleaned_data
+    back = f"{reverse('job-list')}?{said['query']}"
+    jobs, problem = chosen_jobs(request, said)
+    if problem:
+        messages.error(request, f"{problem} Nothing was changed.")
+        return redirect(back)
+    most = conf.get("bulk_max")
+    context = {"action": said["action"], "label": bulk.ACTIONS[said["action"]], "given": said, "back": back, "most": most}
+    if not said["confirmed"]:
+        shown = decorate(list(jobs[:20]))
+        context |= {"count": jobs.count(), "jobs": shown, "ids": [] if said["everything"] else request.POST.getlist("job")}
+        return render(request, "jobs/bulk.html", context)
+    outcomes = bulk.act(said["action"], list(jobs[:most]), by=request.user, reason=said["reason"])
+    done = sum(outcome.done for outcome in outcomes)
+    return render(request, "jobs/bulk.html", {**context, "outcomes": outcomes, "done": done, "refused": len(outcomes) - done})
+
+
+def chosen_jobs(request: HttpRequest, said: dict[str, Any]) -> tuple[JobQuerySet, str]:
+    """The jobs that a bulk action is for, or why there are none."""
+    visible = Job.objects.visible_to(request.user).select_related("created_by").order_by("-created_at", "-id")
+    if said["everything"]:
+        filters, problems = filtered(QueryDict(said["query"]), visible)
+        if problems:
+            return visible.none(), problems[0]
+        jobs = filters.qs
+    else:
+        try:
+            jobs = visible.filter(pk__in=bulk.ids_of(request.POST.getlist("job")))
+        except ValueError:
+            return visible.none(), "One of the chosen jobs has no proper id."
+    if not jobs.exists():
+        return visible.none(), "No job matches." if said["everything"] else "No job was chosen."
+    return jobs, ""
 
 
 @login_required

@@ -2,16 +2,19 @@
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from jobs import registry
-from jobs.errors import InvalidParameters, UnknownJobType
+from jobs import items, registry
+from jobs.bulk import ACTIONS
+from jobs.errors import MEANING, InvalidParameters, UnknownJobType
 from jobs.forms import priorities_for
-from jobs.manager import JobManager
-from jobs.models import Artifact, Job, JobLog
+from jobs.manager import JobManager, check_rights
+from jobs.models import ArchivedJob, Artifact, Job, JobAttempt, JobItem, JobLog
 from jobs.presentation import left_s, percent, sentence
 from jobs.queries import subjects_of
 from jobs.states import Level, Priority
+from jobs.ways import ways_out
 
 
 class PriorityField(serializers.ChoiceField):
@@ -51,7 +54,8 @@ class JobSerializer(serializers.ModelSerializer):
             "started_at", "completed_at", "run_after", "hold_reason", "estimated_duration", "seconds_left",
             "memory_usage_mb", "memory_peak_mb", "cpu_usage_percent", "result_data", "error_message", "error_kind",
             "error_advice", "retry_count", "max_retries", "worker_id", "attempt", "revision", "log_seq",
-            "cancel_requested_at", "cancel_reason",
+            "cancel_requested_at", "cancel_reason", "pause_requested_at", "pause_reason", "memory_limit_mb", "time_limit_s",
+            "cpu_limit_s", "keep", "continues_id",
         )  # fmt: skip
         read_only_fields = fields
 
@@ -65,23 +69,73 @@ class JobSerializer(serializers.ModelSerializer):
         return left_s(job)
 
 
+class WaySerializer(serializers.Serializer):
+    """A way on: send `values` to the action of this name below the job's address."""
+
+    key = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]
+    detail = serializers.CharField()
+    values = serializers.DictField()
+
+
+class AttemptSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = JobAttempt
+        fields = (
+            "number", "outcome", "worker_id", "host", "started_at", "ended_at", "error_kind", "error_message", "memory_peak_mb",
+            "cpu_seconds", "samples",
+        )  # fmt: skip
+
+
 class JobDetailSerializer(JobSerializer):
     artifacts = ArtifactSerializer(many=True, read_only=True)
+    attempts = AttemptSerializer(many=True, read_only=True)
+    items = serializers.SerializerMethodField(help_text="How many items are ok, failed and skipped.")
+    ways = serializers.SerializerMethodField(help_text="Ways on from here, the likeliest first.")
+    error_meaning = serializers.SerializerMethodField(help_text="What an error of this kind means, in plain words.")
 
     class Meta:
         model = Job
-        fields = (*JobSerializer.Meta.fields, "parameters", "error_traceback", "artifacts")
+        fields = (
+            *JobSerializer.Meta.fields, "parameters", "error_traceback", "error_meaning", "artifacts", "attempts", "items", "ways"
+        )  # fmt: skip
         read_only_fields = fields
 
+    @extend_schema_field(serializers.DictField(child=serializers.IntegerField()))
+    def get_items(self, job: Job) -> dict[str, int]:
+        return items.counts(job.pk)
 
-class NewJobSerializer(serializers.Serializer):
-    """What a client may say of a new job. Anything else is refused by name."""
+    @extend_schema_field(WaySerializer(many=True))
+    def get_ways(self, job: Job) -> list[dict[str, Any]]:
+        return list(WaySerializer(ways_out(job, self.context["request"].user), many=True).data)
 
-    job_type = serializers.CharField(max_length=64)
-    parameters = serializers.DictField(default=dict)
-    priority = PriorityField(default=int(Priority.NORMAL))
-    subject_id = serializers.UUIDField(required=False, allow_null=True, default=None)
-    max_retries = serializers.IntegerField(min_value=0, max_value=20, required=False)
+    def get_error_meaning(self, job: Job) -> str:
+        return MEANING.get(job.error_kind, "")
+
+
+class ItemSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = JobItem
+        fields = ("key", "outcome", "kind", "reason", "attempt", "at")
+
+
+class ArchivedJobSerializer(serializers.ModelSerializer):
+    """What stays of a job once its rows are in the archive."""
+
+    archived = serializers.BooleanField(default=True, read_only=True)
+    url = serializers.CharField(source="get_absolute_url", read_only=True)
+    created_by = serializers.CharField(source="created_by.username", default=None, read_only=True)
+
+    class Meta:
+        model = ArchivedJob
+        fields = (
+            "id", "url", "archived", "job_type", "name", "subject_id", "status", "sentence", "created_by", "created_at",
+            "completed_at", "archived_at",
+        )  # fmt: skip
+
+
+class Strict(serializers.Serializer):
+    """Refuses what it does not know, by name: a mistyped field must not be silently without effect."""
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         if isinstance(data, dict):
@@ -90,6 +144,19 @@ class NewJobSerializer(serializers.Serializer):
                 known = ", ".join(self.fields)
                 raise serializers.ValidationError({name: [f"Cannot be set. Known are: {known}."] for name in unknown})
         return super().to_internal_value(data)
+
+
+class NewJobSerializer(Strict):
+    """What a client may say of a new job. Anything else is refused by name."""
+
+    job_type = serializers.CharField(max_length=64)
+    parameters = serializers.DictField(default=dict)
+    priority = PriorityField(default=int(Priority.NORMAL))
+    subject_id = serializers.UUIDField(required=False, allow_null=True, default=None)
+    max_retries = serializers.IntegerField(min_value=0, max_value=20, required=False)
+    memory_limit_mb = serializers.IntegerField(required=False)
+    time_limit_s = serializers.IntegerField(required=False)
+    cpu_limit_s = serializers.IntegerField(required=False)
 
     def validate_job_type(self, value: str) -> str:
         try:
@@ -109,14 +176,55 @@ class NewJobSerializer(serializers.Serializer):
         return value
 
     def create(self, validated_data: dict[str, Any]) -> Job:
+        user = self.context["request"].user
+        check_rights(Job(job_type=validated_data["job_type"]), {name: validated_data.get(name) for name in LIMITS}, user)
         try:
-            return JobManager().create_job(**validated_data, created_by=self.context["request"].user)
+            return JobManager().create_job(**validated_data, created_by=user)
         except InvalidParameters as error:
-            raise serializers.ValidationError({"parameters": error.errors}) from None
+            raise as_validation_error(error) from None
 
 
-class CancelSerializer(serializers.Serializer):
+LIMITS = ("memory_limit_mb", "time_limit_s", "cpu_limit_s")
+
+
+def as_validation_error(error: InvalidParameters) -> serializers.ValidationError:
+    """Limits are fields of the request; everything else is a parameter of the type."""
+    limits = {name: texts for name, texts in error.errors.items() if name in (*LIMITS, "max_retries")}
+    return serializers.ValidationError(limits or {"parameters": error.errors})
+
+
+class ReasonSerializer(Strict):
     reason = serializers.CharField(max_length=300, required=False, allow_blank=True, default="")
+
+
+class RetrySerializer(Strict):
+    """All optional. Other parameters begin from the start; other limits go on from what is done."""
+
+    parameters = serializers.DictField(required=False)
+    memory_limit_mb = serializers.IntegerField(required=False)
+    time_limit_s = serializers.IntegerField(required=False)
+    cpu_limit_s = serializers.IntegerField(required=False)
+
+
+class KeepSerializer(Strict):
+    keep = serializers.BooleanField()
+
+
+class BulkSerializer(Strict):
+    """Either `ids`, or `filter` with the filters of the list; `dry_run` only counts."""
+
+    action = serializers.ChoiceField(choices=list(ACTIONS.items()))
+    ids = serializers.ListField(child=serializers.UUIDField(), required=False, allow_empty=False, max_length=10_000)
+    filter = serializers.DictField(required=False)
+    reason = serializers.CharField(max_length=300, required=False, allow_blank=True, default="")
+    dry_run = serializers.BooleanField(default=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if ("ids" in attrs) == ("filter" in attrs):
+            raise serializers.ValidationError({"ids": ["Give either ids or a filter."]})
+        if "filter" in attrs and not attrs["filter"]:
+            raise serializers.ValidationError({"filter": ["Must name at least one filter, such as state."]})
+        return attrs
 
 
 class LogSerializer(serializers.ModelSerializer):

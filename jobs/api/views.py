@@ -1,26 +1,54 @@
-"""The JSON API: list, detail, create, cancel, retry, logs, stats."""
+"""The JSON API: list, detail, create, all that can be asked of a job, items, logs, stats."""
 
 import uuid
 from typing import Any
 
-from django.http import Http404
+from django.db.models import Q, QuerySet
+from django.http import Http404, QueryDict
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework import mixins, pagination, viewsets
+from drf_spectacular.utils import OpenApiParameter, PolymorphicProxySerializer, extend_schema
+from rest_framework import mixins, pagination, serializers, viewsets
 from rest_framework.decorators import action
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from jobs import bulk, conf
 from jobs.api.problems import Conflict
-from jobs.api.serializers import CancelSerializer, JobDetailSerializer, JobSerializer, LogSerializer, NewJobSerializer
-from jobs.errors import NotAllowed
+from jobs.api.serializers import (
+    ArchivedJobSerializer,
+    BulkSerializer,
+    ItemSerializer,
+    JobDetailSerializer,
+    JobSerializer,
+    KeepSerializer,
+    LogSerializer,
+    NewJobSerializer,
+    ReasonSerializer,
+    RetrySerializer,
+    as_validation_error,
+)
+from jobs.errors import InvalidParameters, NotAllowed, UnknownJobType
 from jobs.filters import JobFilter
 from jobs.manager import JobManager
-from jobs.models import Job, JobLog
+from jobs.models import ArchivedJob, Job, JobItem, JobLog
 from jobs.resources import ResourceManager
 from jobs.states import Level, Status
+
+
+def strictly_filtered(given: dict[str, Any], jobs: QuerySet) -> QuerySet:
+    """The jobs that all of `given` match. Raises ValidationError for what makes no sense: leaving it out would act on more."""
+    unknown = sorted(set(given) - set(JobFilter.base_filters))
+    if unknown:
+        raise ValidationError({"filter": [f"Unknown: {', '.join(unknown)}. Known are: {', '.join(JobFilter.base_filters)}."]})
+    query = QueryDict(mutable=True)
+    for name, value in given.items():
+        query.setlist(name, [str(v) for v in value] if isinstance(value, list) else [str(value)])
+    filters = JobFilter(query, queryset=jobs)
+    if not filters.is_valid():
+        raise ValidationError({"filter": filters.form.errors})
+    return filters.qs
 
 
 class Pages(pagination.PageNumberPagination):
@@ -52,9 +80,49 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
             raise Http404("There is no job with this id.")
         return job
 
-    @extend_schema(responses=JobDetailSerializer)
+    def detail_of(self, job: Job, status: int = 200, **options: Any) -> Response:
+        return Response(JobDetailSerializer(job, context=self.get_serializer_context()).data, status=status, **options)
+
+    @extend_schema(responses=PolymorphicProxySerializer("JobOrStub", [JobDetailSerializer, ArchivedJobSerializer], None))
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        return Response(JobDetailSerializer(self.get_object()).data)
+        """The job; for an archived one what stays of it, with `archived` true."""
+        try:
+            return self.detail_of(self.get_object())
+        except Http404:
+            stub = self.archived()
+            if stub is None:
+                raise
+            return Response(ArchivedJobSerializer(stub).data)
+
+    def archived(self) -> ArchivedJob | None:
+        try:
+            job_id = uuid.UUID(self.kwargs["pk"])
+        except ValueError:
+            return None
+        return ArchivedJob.objects.visible_to(self.request.user).select_related("created_by").filter(pk=job_id).first()
+
+    def said(self, serializer: type[serializers.Serializer]) -> dict[str, Any]:
+        """The checked body; but a job outside the scope is a 404, whatever was sent about it."""
+        self.get_object()
+        body = serializer(data=self.request.data)
+        body.is_valid(raise_exception=True)
+        return body.validated_data
+
+    def asked(self, ask: Any, refused: str = "") -> Response:
+        """Do what was asked of the job; 409 in words when it does not fit. A new job answers 201 with its address."""
+        job = self.get_object()
+        try:
+            answer = ask(job)
+        except InvalidParameters as error:
+            raise as_validation_error(error) from None
+        except (NotAllowed, UnknownJobType) as error:
+            raise Conflict(f"{error} Nothing was changed.") from None
+        if answer is False:
+            raise Conflict(f"{refused} Nothing was changed.")
+        if isinstance(answer, Job) and answer.pk != job.pk:
+            return self.detail_of(answer, 201, headers={"Location": f"/api/jobs/{answer.pk}"})
+        job.refresh_from_db()
+        return self.detail_of(job)
 
     @extend_schema(request=NewJobSerializer, responses={201: JobDetailSerializer})
     def create(self, request: Request) -> Response:
@@ -65,31 +133,107 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
             job = new.save()
         except NotAllowed as error:
             raise Conflict(str(error)) from None
-        return Response(JobDetailSerializer(job).data, status=201, headers={"Location": f"/api/jobs/{job.pk}"})
+        return self.detail_of(job, 201, headers={"Location": f"/api/jobs/{job.pk}"})
 
-    @extend_schema(request=CancelSerializer, responses=JobDetailSerializer)
+    @extend_schema(request=ReasonSerializer, responses=JobDetailSerializer)
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, pk: str) -> Response:
         """Ask the job to stop. 409 if it has ended already or was asked before."""
         job = self.get_object()
-        said = CancelSerializer(data=request.data)
-        said.is_valid(raise_exception=True)
-        accepted = JobManager().cancel_job(job.pk, said.validated_data["reason"], by=request.user)
+        said = self.said(ReasonSerializer)
+        accepted = JobManager().cancel_job(job.pk, said["reason"], by=request.user)
         job.refresh_from_db()
         if not accepted:
             was = "is being cancelled already" if job.status == Status.RUNNING else f"has ended: {job.get_status_display()}"
             raise Conflict(f"This job {was}. Nothing was changed.")
-        return Response(JobDetailSerializer(job).data)
+        return self.detail_of(job)
+
+    @extend_schema(request=RetrySerializer, responses=JobDetailSerializer)
+    @action(detail=True, methods=["post"])
+    def retry(self, request: Request, pk: str) -> Response:
+        """Let a failed job go on, at once. 409 if it is not failed, or a limit is above what you may set."""
+        said = self.said(RetrySerializer)
+        return self.asked(lambda job: JobManager().retry_job(job.pk, by=request.user, **said))
 
     @extend_schema(request=None, responses=JobDetailSerializer)
     @action(detail=True, methods=["post"])
-    def retry(self, request: Request, pk: str) -> Response:
-        """Let a failed job go on, at once. 409 if it is not failed."""
-        try:
-            job = JobManager().retry_job(self.get_object().pk, by=request.user)
-        except NotAllowed as error:
-            raise Conflict(f"{error} Nothing was changed.") from None
-        return Response(JobDetailSerializer(job).data)
+    def run_now(self, request: Request, pk: str) -> Response:
+        """Bring the next try of a waiting job forward to now. 409 if it does not wait for a time."""
+        return self.asked(lambda job: JobManager().run_now(job.pk, by=request.user))
+
+    @extend_schema(request=None, responses={201: JobDetailSerializer})
+    @action(detail=True, methods=["post"])
+    def retry_items(self, request: Request, pk: str) -> Response:
+        """A new job for the items that failed. 409 if none did, or the job has not ended."""
+        return self.asked(lambda job: JobManager().retry_items(job.pk, by=request.user))
+
+    @extend_schema(request=None, responses={201: JobDetailSerializer})
+    @action(detail=True, methods=["post"], url_path="continue")
+    def go_on(self, request: Request, pk: str) -> Response:
+        """A new job that takes a cancelled one on from what it had done. 409 if it is not cancelled."""
+        return self.asked(lambda job: JobManager().continue_job(job.pk, by=request.user))
+
+    @extend_schema(request=ReasonSerializer, responses=JobDetailSerializer)
+    @action(detail=True, methods=["post"])
+    def pause(self, request: Request, pk: str) -> Response:
+        """Hold a waiting job, or stop a running one at its next checkpoint. 409 if neither is possible."""
+        said = self.said(ReasonSerializer)
+        refused = "This job has ended, is paused already, or is being cancelled."
+        return self.asked(lambda job: JobManager().pause_job(job.pk, said["reason"], by=request.user), refused)
+
+    @extend_schema(request=None, responses=JobDetailSerializer)
+    @action(detail=True, methods=["post"])
+    def resume(self, request: Request, pk: str) -> Response:
+        """Let a paused job go on where it stopped. 409 if it is not paused."""
+        return self.asked(lambda job: JobManager().resume_job(job.pk, by=request.user), "This job is not paused.")
+
+    @extend_schema(request=KeepSerializer, responses=JobDetailSerializer)
+    @action(detail=True, methods=["post"])
+    def keep(self, request: Request, pk: str) -> Response:
+        """Protect a job from cleanup, or no longer. 409 if it is so already."""
+        said = self.said(KeepSerializer)
+        keep = said["keep"]
+        return self.asked(lambda job: JobManager().set_keep(job.pk, keep, by=request.user), "It is so already.")
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("outcome", OpenApiTypes.STR, enum=JobItem.Outcome.values),
+            OpenApiParameter("q", OpenApiTypes.STR, description="Text in the item or its reason."),
+        ],
+        responses=ItemSerializer(many=True),
+        filters=False,
+    )
+    @action(detail=True, filterset_class=None)
+    def items(self, request: Request, pk: str) -> Response:
+        """What became of each item, in pages."""
+        rows = JobItem.objects.filter(job=self.get_object()).order_by("id")
+        outcome = request.query_params.get("outcome", "")
+        if outcome and outcome not in JobItem.Outcome.values:
+            raise ValidationError({"outcome": [f"Must be one of {', '.join(JobItem.Outcome.values)}."]})
+        if outcome:
+            rows = rows.filter(outcome=outcome)
+        text = request.query_params.get("q", "").replace("\x00", "")[:200]
+        if text:
+            rows = rows.filter(Q(key__icontains=text) | Q(reason__icontains=text))
+        return self.get_paginated_response(ItemSerializer(self.paginate_queryset(rows), many=True).data)
+
+    @extend_schema(request=BulkSerializer, responses=OpenApiTypes.OBJECT, filters=False)
+    @action(detail=False, methods=["post"], filterset_class=None, pagination_class=None)
+    def bulk(self, request: Request) -> Response:
+        """Cancel or retry many jobs: how many match, and what came of each. 409 if none does."""
+        body = BulkSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        data = body.validated_data
+        jobs = self.get_queryset().order_by("-created_at", "-id")
+        jobs = jobs.filter(pk__in=data["ids"]) if "ids" in data else strictly_filtered(data["filter"], jobs)
+        matched = jobs.count()
+        if not matched:
+            raise Conflict("No job that you may see matches. Nothing was changed.")
+        if data["dry_run"]:
+            return Response({"matched": matched, "done": 0, "outcomes": []})
+        outcomes = bulk.act(data["action"], list(jobs[: conf.get("bulk_max")]), by=request.user, reason=data["reason"])
+        rows = [{"id": outcome.job.pk, "done": outcome.done, "detail": outcome.detail} for outcome in outcomes]
+        return Response({"matched": matched, "done": sum(o.done for o in outcomes), "outcomes": rows})
 
     @extend_schema(
         parameters=[

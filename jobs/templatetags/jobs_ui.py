@@ -27,6 +27,15 @@ def ago(moment: datetime | None) -> str:
     return format_html('<time datetime="{}" title="{}" data-ago>{}</time>', moment.isoformat(), exact, words.ago(moment))
 
 
+@register.filter
+def at(moment: datetime) -> str:
+    """“at 09:41:10”, in the viewer's zone; with the day when it is another one. The countdown is in the badge."""
+    local = timezone.localtime(moment)
+    same_day = local.date() == timezone.localdate()
+    text = local.strftime("at %H:%M:%S" if same_day else "on %-d %b at %H:%M")
+    return format_html('<time datetime="{}">{}</time>', moment.isoformat(), text)
+
+
 @register.simple_tag
 def counted(number: int, noun: str, plural: str = "") -> str:
     return words.count(number, noun, plural)

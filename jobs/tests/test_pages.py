@@ -211,7 +211,7 @@ class TestWords:
         JobManager().mark_completed(running_job.pk, {"summary": "4 steps"}, attempt=1)
         job = reload(running_job)
         job.problem_count = 7
-        assert (badge(job).label, sentence(job)) == ("Completed, 7 problems", "4 steps")
+        assert (badge(job).label, sentence(job)) == ("Completed, 7 of 4 failed", "4 steps")
 
     def test_a_total_that_is_not_known_has_no_bar(self, running_job):
         running_job.total_steps = None

@@ -96,9 +96,9 @@ def test_run_again_does_not_copy_parameters_of_others(page, other):
 def test_api(api, theirs, mine):
     assert [job["name"] for job in api.get("/api/jobs").json()["results"]] == ["My own job"]
     assert api.get("/api/jobs?by=sato").json()["count"] == 0
-    for path in ("", "/logs"):
+    for path in ("", "/logs", "/items"):
         assert api.get(f"/api/jobs/{theirs.pk}{path}").status_code == 404
-    for action in ("cancel", "retry"):
+    for action in ("cancel", "retry", "run_now", "retry_items", "continue", "pause", "resume", "keep"):
         assert api.post(f"/api/jobs/{theirs.pk}/{action}").status_code == 404
     assert reload(theirs).status == Status.FAILED
 

@@ -22,9 +22,11 @@ function replace(row, message) {
   const next = holder.content.firstElementChild;
   const bar = row.querySelector("progress"), nextBar = next.querySelector("progress");
   if (bar && nextBar && bar.className === nextBar.className) { bar.value = nextBar.value; nextBar.replaceWith(bar); }
+  const choice = row.querySelector(".c-choose");
+  if (choice) next.prepend(choice);  // the server's row does not know what is chosen
   const focused = row.contains(document.activeElement);
   row.replaceWith(next);
-  if (focused) next.querySelector("a")?.focus();
+  if (focused && !next.contains(document.activeElement)) next.querySelector("a")?.focus();
 }
 
 function announce(id) {
@@ -35,7 +37,14 @@ function announce(id) {
 
 export function showStats() { redrawFigures(); }
 
+function countChosen(form) {
+  const chosen = document.querySelectorAll(".c-choose input:checked").length;
+  form.querySelector("[data-chosen]").textContent = chosen === 0 ? "Choose jobs to act on several at once" : chosen === 1 ? "1 job chosen" : `${chosen} jobs chosen`;
+}
+
 export function startList() {
+  const bulk = document.querySelector("[data-bulk]");
+  if (bulk) document.addEventListener("change", (event) => { if (event.target.matches(".c-choose input")) countChosen(bulk); });
   button?.addEventListener("click", () => location.reload());
   document.querySelector("[data-filters]")?.addEventListener("change", (event) => event.currentTarget.requestSubmit());
 }

@@ -44,6 +44,14 @@ if (path) {
   new Live(path, { receive, greet, poll: () => { if (hasRows) refreshRegions(); }, pollEvery: 3000 });
   startList();
 }
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  const text = document.querySelector(button.dataset.copy)?.textContent.trim() ?? "";
+  try { await navigator.clipboard.writeText(text); button.textContent = "Copied"; }
+  catch { getSelection().selectAllChildren(document.querySelector(button.dataset.copy)); button.textContent = "Selected: press Ctrl-C"; }
+});
+
 if (document.querySelector("[data-job-page]")) import("./job.js").then((job) => job.startJobPage());
 
 setInterval(() => {
