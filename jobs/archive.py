@@ -16,7 +16,6 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -33,7 +32,7 @@ from django.utils import timezone
 
 from jobs import conf
 from jobs.manager import cancelled_line, summary_of
-from jobs.models import Archive, ArchivedJob, Job, JobAttempt, JobCheckpoint, JobItem, JobLog, Notification, TaskLock
+from jobs.models import Archive, ArchivedJob, Job, JobAttempt, JobCheckpoint, JobItem, JobLog, Notification
 from jobs.states import ENDED, Status
 
 log = logging.getLogger(__name__)
@@ -66,28 +65,6 @@ def default_days() -> dict[Status, int]:
         Status.COMPLETED: conf.get("keep_completed_days"),
         Status.CANCELLED: conf.get("keep_cancelled_days"),
     }
-
-
-def archive_ended_jobs() -> int:
-    """The scheduled cleanup. One at a time, however many clusters have the schedule."""
-    with exclusive("archive", timedelta(hours=6)) as is_ours:
-        if not is_ours:
-            return 0
-        remove_orphans()
-        return clean_up(default_days()).jobs
-
-
-@contextmanager
-def exclusive(name: str, at_most: timedelta) -> Iterator[bool]:
-    """True for the one who has the lock, until the block ends, or `at_most` has passed after a crash."""
-    TaskLock.objects.get_or_create(name=name, defaults={"until": timezone.now() - timedelta(days=1)})
-    until = timezone.now() + at_most
-    is_ours = TaskLock.objects.filter(name=name, until__lte=timezone.now()).update(until=until) > 0
-    try:
-        yield is_ours
-    finally:
-        if is_ours:
-            TaskLock.objects.filter(name=name, until=until).update(until=timezone.now())
 
 
 # -- into the archive -------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from redis import RedisError
 log = logging.getLogger(__name__)
 
 # name, function, minutes between two runs
-RECURRING = (("archive ended jobs", "jobs.archive.archive_ended_jobs", 60),)
+RECURRING = (("archive ended jobs", "jobs.upkeep.archive_ended_jobs", 60), ("send mail", "jobs.upkeep.send_due_mail", 1))
 TOKEN_TASK = "jobs.runner.run_due_jobs"  # noqa: S105 - the name of a function
 
 
@@ -107,5 +107,7 @@ def schedule_token(queue: str, when: datetime) -> None:
 def keep_schedules() -> None:
     """The recurring tasks, as django-q2 schedules that administrators see. Each takes a lock when it runs."""
     for name, function, minutes in RECURRING:
-        values = {"func": function, "schedule_type": Schedule.MINUTES, "minutes": minutes, "repeats": -1, "cluster": "default"}
-        Schedule.objects.get_or_create(name=name, defaults=values)
+        values = {"schedule_type": Schedule.MINUTES, "minutes": minutes, "repeats": -1, "cluster": "default"}
+        schedule, _ = Schedule.objects.get_or_create(name=name, defaults={**values, "func": function})
+        if schedule.func != function:  # an administrator may change how often, a release may move the function
+            Schedule.objects.filter(pk=schedule.pk).update(func=function)

@@ -26,6 +26,7 @@ from jobs.retry import RetryPolicy, kind_of
 from jobs.tracker import ChildOutlet, ProgressTracker, SharedPage, clean_text
 
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 RESULT_FILE = "result.json"
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -72,6 +73,11 @@ def die_with(parent: int) -> None:
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Have the kernel give this process the orphans among its descendants, instead of init."""
+    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def run_child(payload: bytes, pipe: int, page: SharedPage, parent: int) -> None:

@@ -238,8 +238,7 @@ class JobCluster:
 
         After a replacement that did not help, patience doubles: a machine that is merely slow is left alone.
         """
-        names = set(WorkerProcess.objects.filter(cluster=self.current.id).values_list("name", flat=True))
-        idle = len(names) - Job.objects.running().filter(worker_id__in=names).count()
+        idle = idle_workers(self.current.id)
         head = queue.find(Conf.CLUSTER_NAME, os.uname().nodename, self.ticker.cpu.hot)[:1] if idle > 0 else []
         now = time.monotonic()
         if not head:
@@ -266,8 +265,10 @@ class JobCluster:
 
     def let_go(self, old: Generation) -> None:
         """End an old generation once none of its workers has a job any more; put back what a dead one left."""
-        names = list(WorkerProcess.objects.filter(cluster=old.id).values_list("name", flat=True))
-        if old.is_alive() and Job.objects.running().filter(worker_id__in=names).exists():
+        workers = WorkerProcess.objects.filter(cluster=old.id)
+        names = list(workers.values_list("name", flat=True))
+        busy = Job.objects.running().filter(worker_id__in=names).exists() or workers.exclude(upkeep="").exists()
+        if old.is_alive() and busy:
             return
         old.end()
         self.ticker.rescuer.rescue_from(names)
@@ -305,15 +306,14 @@ class Ticker:
     def tick(self, generations: list[Generation]) -> None:
         self.cpu.look(time.monotonic(), *cpu_seconds())
         self.see_workers(generations)
-        names = set(WorkerProcess.objects.filter(cluster=generations[0].id).values_list("name", flat=True))
-        idle = len(names) - Job.objects.running().filter(worker_id__in=names).count()
+        idle = idle_workers(generations[0].id)
         admission = ResourceManager().admission(self.queue, self.host, hot=self.cpu.hot)
         self.say_holds(admission)
         self.clamp()
         self.rescuer.sweep()
         live.publish("jobs", {"type": "queue.stats"})
         if admission.places <= 0 or idle <= 0:
-            self.make_way(names)
+            self.make_way(set(WorkerProcess.objects.filter(cluster=generations[0].id).values_list("name", flat=True)))
         else:
             self.top_up_tokens(idle)
 
@@ -367,6 +367,12 @@ class Ticker:
         due = Job.objects.waiting().filter(queue_name=self.queue).due(timezone.now()).values_list("pk")[:idle]
         for _ in range(len(due) - broker.tokens_waiting(self.queue)):
             broker.send_token(self.queue)
+
+
+def idle_workers(generation: uuid.UUID) -> int:
+    """How many workers have neither a job nor a scheduled task."""
+    names = list(WorkerProcess.objects.filter(cluster=generation, upkeep="").values_list("name", flat=True))
+    return len(names) - Job.objects.running().filter(worker_id__in=names).count()
 
 
 def without_figures(text: str) -> str:

@@ -61,6 +61,11 @@ DEFAULTS: dict[str, Any] = {
     # workers leave due work alone for so long.
     "sentinel_stuck_s": 3.0,
     "unclaimed_s": 3.0,
+    # A browser is asked for a sign of life this often, and its socket is closed after so long without one, or
+    # at once when this much waits to be read by it.
+    "socket_ping_s": 20,
+    "socket_gone_s": 20,
+    "socket_unsent_bytes_max": 8_000_000,
     # How long ended jobs stay in the database before they go to the archive.
     "keep_failed_days": 7,
     "keep_completed_days": 30,
@@ -76,6 +81,8 @@ DEFAULTS: dict[str, Any] = {
     "result_bytes_max": 1_000_000,
     "result_file_bytes_max": 200_000_000,
     "traceback_chars_max": 20_000,
+    # A mail that could not be sent is tried again after these; then it is given up, and the page says so.
+    "mail_delays_s": [60, 300, 900, 3600],
     # Jobs one person may have waiting or running.
     "open_jobs_per_user_max": 1_000,
     # Jobs one bulk action changes.

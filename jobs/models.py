@@ -305,7 +305,12 @@ class Artifact(models.Model):
                 job=job, subject_id=job.subject_id, attempt=job.attempt, name=name, media_type=media_type,
                 size=size, sha256=digest,
             )  # fmt: skip
-            artifact.file.save(name, File(stream), save=False)
+            place = artifact_path(artifact, name)
+            try:
+                artifact.file.save(name, File(stream), save=False)
+            except BaseException:
+                artifact.file.storage.delete(place)  # a full disk leaves a part of it
+                raise
         old = cls.objects.filter(job=job, name=name).first()
         if old is not None:
             old.delete()
@@ -326,11 +331,17 @@ class Notification(models.Model):
     text = models.CharField(max_length=500)
     created_at = models.DateTimeField(default=timezone.now)
     read_at = models.DateTimeField(null=True, blank=True)
+    mail_due_at = models.DateTimeField(null=True, blank=True, help_text="When a mail of it is tried next; empty when none is due.")
+    mail_tries = models.PositiveSmallIntegerField(default=0)
+    mail_error = models.CharField(max_length=300, blank=True, help_text="Why the last try failed.")
 
     class Meta:
         ordering = ("-created_at", "-id")
         constraints = (models.UniqueConstraint(fields=("user", "job", "attempt"), name="notification_once_per_attempt"),)
-        indexes = (models.Index(fields=("user", "-created_at"), name="notification_unread", condition=Q(read_at=None)),)
+        indexes = (
+            models.Index(fields=("user", "-created_at"), name="notification_unread", condition=Q(read_at=None)),
+            models.Index(fields=("mail_due_at",), name="notification_mail_due", condition=Q(mail_due_at__isnull=False)),
+        )
 
     def __str__(self) -> str:
         return self.text
@@ -344,6 +355,7 @@ class WorkerProcess(models.Model):
     host = models.CharField(max_length=120)
     pid = models.PositiveIntegerField()
     cluster = models.UUIDField()
+    upkeep = models.CharField(max_length=64, blank=True, help_text="The scheduled task that it works on, if any.")
     started_at = models.DateTimeField(default=timezone.now)
     seen_at = models.DateTimeField(default=timezone.now)
 

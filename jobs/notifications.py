@@ -1,19 +1,23 @@
 """JobNotificationService: who is told of what, in the page and by e-mail."""
 
 import uuid
+from datetime import timedelta
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core.mail import send_mail
 from django.db import transaction
 from django.dispatch import receiver
+from django.utils import timezone
 
-from jobs import live, sql
+from jobs import conf, live, sql, words
 from jobs.manager import Ended, JobManager, job_ended, summary_of
 from jobs.models import Job, Notification
 from jobs.states import Status
 
+DIGEST_MAX = 20  # jobs that one mail describes
 TOLD = (Status.COMPLETED, Status.FAILED)
 
 
@@ -58,6 +62,8 @@ class JobNotificationService:
             return
         text = f"{ended.name}: {ended.detail or ended.status.label.lower()}"[:500]
         row = Notification(user_id=ended.created_by_id, job_id=ended.job_id, attempt=ended.attempt, status=ended.status, text=text)
+        if ended.status == Status.FAILED:
+            row.mail_due_at = row.created_at
         sql.insert([row], ignore_conflicts=True)
         message = {
             "type": "notification", "id": str(row.pk), "job": str(ended.job_id), "status": ended.status, "text": text
@@ -69,10 +75,56 @@ class JobNotificationService:
 
         Raises what the mail backend raises (smtplib.SMTPException, OSError).
         """
-        subject = " ".join(f"{job.get_status_display()}: {job.name}".split())[:180]
-        where = f"{settings.PUBLIC_URL}{job.get_absolute_url()}" if settings.PUBLIC_URL else ""
-        body = "\n\n".join(part for part in (describe_end(job), job.error_advice, where) if part)
-        return send_mail(subject, body, None, [user_email])
+        return send_mail(one_line(f"{job.get_status_display()}: {job.name}"), describe(job), None, [user_email])
+
+    def send_due_mail(self) -> int:
+        """One mail to each person with failures to tell of, however many; returns the number of mails sent.
+
+        A mail that cannot be sent is tried again after `mail_delays_s`, then given up: the notification
+        and the job's log say so.
+        """
+        due = Notification.objects.filter(mail_due_at__lte=timezone.now())
+        sent = 0
+        for user in get_user_model().objects.filter(pk__in=due.order_by().values("user")):
+            rows = list(due.filter(user=user).select_related("job").order_by("created_at"))
+            try:
+                if user.email and user.is_active:
+                    sent += self.send_digest(user.email, [row.job for row in rows])
+            except OSError as error:  # smtplib's exceptions are OSErrors too
+                self.mail_failed(rows, error)
+            else:
+                Notification.objects.filter(pk__in=[row.pk for row in rows]).update(mail_due_at=None, mail_error="")
+        return sent
+
+    def send_digest(self, user_email: str, jobs: list[Job]) -> int:
+        if len(jobs) == 1:
+            return self.send_email_notification(user_email, jobs[0])
+        parts = [f"{job.name}\n{describe(job)}" for job in jobs[:DIGEST_MAX]]
+        if len(jobs) > DIGEST_MAX:
+            parts.append(f"And {len(jobs) - DIGEST_MAX:,} more.")
+        return send_mail(f"{words.count(len(jobs), 'job')} failed", "\n\n\n".join(parts), None, [user_email])
+
+    def mail_failed(self, rows: list[Notification], error: OSError) -> None:
+        delays = conf.get("mail_delays_s")
+        for row in rows:
+            row.mail_tries += 1
+            row.mail_error = one_line(f"{type(error).__name__}: {error}")[:300]
+            later = row.mail_tries <= len(delays)
+            row.mail_due_at = timezone.now() + timedelta(seconds=delays[row.mail_tries - 1]) if later else None
+            row.save(update_fields=["mail_tries", "mail_error", "mail_due_at"])
+            if not later:
+                JobManager().note(row.job_id, f"The mail about this could not be sent in {row.mail_tries} tries: {row.mail_error}")
+
+
+def one_line(text: str) -> str:
+    """No line ends, which would be headers of their own in a mail."""
+    return " ".join(text.split())[:180]
+
+
+def describe(job: Job) -> str:
+    """The end of a job for a mail: what came of it, what helps, where it is."""
+    where = f"{settings.PUBLIC_URL}{job.get_absolute_url()}" if settings.PUBLIC_URL else ""
+    return "\n\n".join(part for part in (describe_end(job), job.error_advice, where) if part)
 
 
 def describe_end(job: Job) -> str:

@@ -38,10 +38,14 @@ class Usage:
 
 @dataclass
 class TreeSampler:
-    """Samples the process tree of one child. CPU of processes that came and went in between is not seen."""
+    """Samples the process tree of one child. CPU of processes that came and went in between is not seen.
+
+    With a `reaper`, the process that adopts the child's orphans, those count too.
+    """
 
     pid: int
     at: float  # time.monotonic() of the sample before, at first of the start
+    reaper: int = 0
     _cpu: dict[int, float] = field(default_factory=dict)
     _total: float = 0.0
     _root: psutil.Process | None = None
@@ -58,7 +62,7 @@ class TreeSampler:
         """None when the process is gone."""
         try:
             root = psutil.Process(self.pid)
-            tree = [root, *root.children(recursive=True)]
+            tree = psutil.Process(self.reaper).children(recursive=True) if self.reaper else [root, *root.children(recursive=True)]
         except psutil.Error:
             return None
         memory = used = 0.0

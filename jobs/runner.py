@@ -33,7 +33,7 @@ from jobs.manager import JobManager, Wish
 from jobs.models import Artifact, Job, JobAttempt, JobItem
 from jobs.notifications import JobNotificationService
 from jobs.presentation import live_fields, unit_of
-from jobs.processes import describe_process, kill_session
+from jobs.processes import describe_process
 from jobs.recovery import ErrorRecoveryService
 from jobs.resources import ResourceManager, TreeSampler
 from jobs.tracker import Progress, SharedPage, as_log_row, clean_text, progress_fields
@@ -106,6 +106,11 @@ _worker: Worker | None = None
 def become_worker(worker: Worker) -> None:
     global _worker
     _worker = worker
+
+
+def current_worker() -> Worker | None:
+    """The worker that this process is, if it is one."""
+    return _worker
 
 
 def run_due_jobs() -> None:
@@ -210,8 +215,6 @@ class Run:
         if pipe_open:
             self.read_pipe()  # a grandchild may hold it open: take what is there, do not wait for its end
         self.exit = self.worker.zygote.reap()
-        if self.process:
-            kill_session(self.process)  # grandchildren that left the process group
 
     def read_pipe(self) -> bool:
         """Take all frames that have arrived. False at the end of the pipe."""
@@ -361,7 +364,7 @@ class Run:
     def sample(self, now: float) -> None:
         self.next_sample = now + conf.get("sample_interval_s")
         if self.sampler is None:
-            self.sampler = TreeSampler(self.pid, self.started)
+            self.sampler = TreeSampler(self.pid, self.started, self.worker.zygote.pid)
             self.record_process()
         usage = self.sampler.sample()
         if usage is None:

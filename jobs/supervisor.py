@@ -5,12 +5,14 @@ A cluster that ends is started again with growing pauses; all end when this proc
 
 import gc
 import ipaddress
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from daphne.server import Server
 from django.conf import settings
@@ -18,6 +20,8 @@ from django.utils.module_loading import import_string
 from twisted.internet import reactor, task
 
 from jobs import conf, registry
+
+log = logging.getLogger(__name__)
 
 RESTART_PAUSE_MAX_S = 30.0
 
@@ -48,6 +52,22 @@ class Cluster:
             self.process, self.start_at = None, now + self.pause_s
 
 
+class BoundedServer(Server):
+    """daphne's server, which gives up a client that does not read instead of keeping all that it is sent."""
+
+    async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
+        if message.get("type") == "websocket.send" and unsent(protocol.transport) > conf.get("socket_unsent_bytes_max"):
+            log.warning("A socket does not read what it is sent and is closed")
+            protocol.transport.abortConnection()
+            return
+        await super().handle_reply(protocol, message)
+
+
+def unsent(transport: Any) -> int:
+    """Bytes that wait for the client, from the two buffers of a Twisted transport."""
+    return int(len(transport.dataBuffer) - transport.offset + transport._tempDataLen)
+
+
 @dataclass
 class Supervisor:
     host: str
@@ -64,11 +84,13 @@ class Supervisor:
         application = import_string(settings.ASGI_APPLICATION)
         gc.collect()
         gc.freeze()  # a full collection of what is loaded now would hold up live messages by 0.1 s
-        Server(
+        BoundedServer(
             application,
             endpoints=[f"tcp:port={self.port}:interface={interface}"],
             proxy_forwarded_address_header="X-Forwarded-For" if settings.PUBLIC_URL else None,
             application_close_timeout=2,
+            ping_interval=conf.get("socket_ping_s"),
+            ping_timeout=conf.get("socket_gone_s"),
         ).run()
 
     def look(self) -> None:

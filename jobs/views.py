@@ -76,7 +76,7 @@ def workers_with_jobs(visible: JobQuerySet) -> list[dict[str, Any]]:
     busy = dict(Job.objects.running().values_list("worker_id", "id"))
     seen = {job.worker_id: job for job in visible.running()}
     return [
-        {"name": w.name, "seen_at": w.seen_at, "busy": w.name in busy, "job": seen.get(w.name)}
+        {"name": w.name, "seen_at": w.seen_at, "busy": w.name in busy, "job": seen.get(w.name), "upkeep": w.upkeep}
         for w in live_workers().order_by("host", "pk")
     ]
 

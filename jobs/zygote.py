@@ -11,8 +11,11 @@ import signal
 import socket
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 
-from jobs.child import die_with, run_child
+import psutil
+
+from jobs.child import adopt_orphans, run_child
 from jobs.tracker import SharedPage
 
 _SIZE = struct.Struct("=I")
@@ -89,8 +92,15 @@ class Zygote:
 
 
 def serve(sock: socket.socket, page: SharedPage, worker: int) -> None:
-    """The zygote's loop: a request, a child, its end. Ends with its worker."""
-    die_with(worker)
+    """The zygote's loop: a request, a child, its end, and with it the end of all that the child has started.
+
+    Whatever a job forks stays below the zygote, also when its parent is gone or it made a session of its own.
+    The zygote sees the end of its worker as the end of the socket, which it shares with nobody else; a signal
+    of the kernel (see `die_with`) would leave it no time to end the others first.
+    """
+    adopt_orphans()
+    if os.getppid() != worker:
+        os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     me = os.getpid()
@@ -113,10 +123,29 @@ def serve(sock: socket.socket, page: SharedPage, worker: int) -> None:
         socket.send_fds(sock, [_STARTED.pack(pid)], [pidfd])
         ready, _, _ = select.select([sock.fileno(), pidfd], [], [])
         if pidfd not in ready:  # the worker is gone
+            end_all()
             os._exit(0)
         os.close(pidfd)
         _, status, usage = os.wait4(pid, 0)
+        end_all()
         sock.sendall(_ENDED.pack(status, usage.ru_utime, usage.ru_stime, usage.ru_maxrss))
+
+
+def end_all() -> None:
+    """Kill and reap what is left below this process, until nothing is."""
+    while left := children():
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        for pid in left:
+            os.waitpid(pid, 0)
+
+
+def children() -> list[int]:
+    """The children of this process, zombies too. The kernel's own list costs a hundredth of a look at all processes."""
+    try:
+        return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
+        return [process.pid for process in psutil.Process().children()]
 
 
 def receive(sock: socket.socket, size: int) -> bytes | None:

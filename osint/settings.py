@@ -168,6 +168,7 @@ STATIC_ROOT.mkdir(exist_ok=True)
 
 EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
 vars().update(EMAIL_CONFIG)
+EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", "fieldwork@localhost")
 
 # -- live and queue -------------------------------------------------------------------------------

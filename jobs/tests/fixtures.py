@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -18,7 +19,7 @@ from django.db import connection
 
 from jobs import live
 from jobs.manager import JobManager
-from jobs.models import Job, WorkerProcess
+from jobs.models import Job, JobAttempt, WorkerProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 30.0
@@ -199,6 +200,29 @@ class Gate:
 @pytest.fixture
 def gate(tmp_path: Path) -> Gate:
     return Gate(tmp_path / "gate")
+
+
+def create(job_type: str = "sample_steps", **options: Any) -> Job:
+    return JobManager().create_job(job_type, **options)
+
+
+def ended(*jobs: Job) -> bool:
+    return not Job.objects.open().filter(pk__in=[job.pk for job in jobs]).exists()
+
+
+def child_of(job: Job) -> int:
+    """The pid of a running job's child, once its worker has recorded it."""
+    return wait_for(
+        lambda: JobAttempt.objects.filter(job=job, outcome="running").values_list("process__pid", flat=True).first(),
+        "the child to be recorded",
+    )
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def reload(job: Job) -> Job:

@@ -1,14 +1,22 @@
 """Job types for tests: each behaves in one known way."""
 
+import ctypes
 import os
+import resource
 import signal
+import sys
+import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from django import forms
+from django.conf import settings
+from django.db import transaction
 
-from jobs.errors import PermanentError
+from jobs.errors import PermanentError, TransientError
+from jobs.models import Artifact, Job
 from jobs.registry import register
 
 
@@ -40,6 +48,41 @@ def steps(tracker: Any, parameters: dict[str, Any]) -> dict[str, Any]:
     return {"summary": f"{parameters['total']} steps", "steps": parameters["total"]}
 
 
+class Items(forms.Form):
+    total = forms.IntegerField(initial=10, min_value=1, max_value=10_000)
+    gate = forms.CharField(required=False)
+    only = forms.JSONField(required=False)
+    fails = forms.JSONField(required=False, help_text="Items that fail, with the kind of failure.")
+
+
+def step_count(parameters: dict[str, Any]) -> int:
+    return len(parameters["only"] or range(parameters["total"]))
+
+
+@register(
+    "sample_items", label="Sample items", form=Items, total_steps=step_count, hidden=True, resumable=True, unit="item",
+    for_items=lambda parameters, keys: {**parameters, "only": keys},
+)  # fmt: skip
+def sample_items(tracker: Any, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Items that are done once each, whatever happens in between. The result says which ones this attempt did."""
+    settled, here = tracker.settled(), []
+    fails = parameters["fails"] or {}
+    for number, key in enumerate(parameters["only"] or [f"item {n}" for n in range(1, parameters["total"] + 1)], 1):
+        if key in settled:
+            continue
+        tracker.update_step(f"Doing {key}", 0)
+        wait_for_gate(parameters["gate"], number, tracker)
+        if key in fails:
+            tracker.item_failed(key, f"{key} is broken", kind=fails[key])
+        else:
+            with transaction.atomic():
+                tracker.done(key)
+            here.append(key)
+        tracker.checkpoint("at", number)
+        tracker.update_step(f"Did {key}")
+    return {"here": here, "settled": len(settled), "at": tracker.restored("at")}
+
+
 class Gate(forms.Form):
     gate = forms.CharField(required=False)
 
@@ -51,11 +94,35 @@ def plain(tracker: Any, parameters: dict[str, Any]) -> None:
         time.sleep(0.01)
 
 
-@register("sample_stubborn", label="Ignores cancel", hidden=True)
-def stubborn(tracker: Any, parameters: dict[str, Any]) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def sleep_stubbornly() -> None:
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)
     while True:
         time.sleep(0.01)
+
+
+@register("sample_family", label="Ignores cancel, and so do all that it starts", hidden=True)
+def family(tracker: Any, parameters: dict[str, Any]) -> None:
+    """A grandchild in its process group, one in a session of its own, one whose parent has gone, and threads."""
+    for kind in ("in the group", "in a session of its own", "without a parent"):
+        pid = os.fork()
+        if pid == 0:
+            if kind == "in a session of its own":
+                os.setsid()
+            if kind == "without a parent" and os.fork():
+                os._exit(0)
+            sleep_stubbornly()
+        if kind == "without a parent":
+            os.waitpid(pid, 0)
+    for _ in range(3):
+        threading.Thread(target=time.sleep, args=(3600,)).start()
+    tracker.update_step("All are there", 0)
+    sleep_stubbornly()
+
+
+@register("sample_segfault", label="Segfaults in C", hidden=True)
+def segfault(tracker: Any, parameters: dict[str, Any]) -> None:
+    ctypes.string_at(0)
 
 
 @register("sample_dies", label="Dies without a word", hidden=True)
@@ -70,12 +137,101 @@ def eater(tracker: Any, parameters: dict[str, Any]) -> None:
     kept = []
     while True:
         kept.append(b"x" * (1 << 20))
-        time.sleep(0.001)
 
 
-@register("sample_odd_result", label="Odd result", hidden=True)
-def odd_result(tracker: Any, parameters: dict[str, Any]) -> Any:
-    return {"value": {1, 2}}
+class Amount(forms.Form):
+    memory_mb = forms.IntegerField(initial=0)
+    cpu_share = forms.FloatField(initial=0.0)
+    gate = forms.CharField(required=False)
+
+
+@register("sample_load", label="Takes a known amount", form=Amount, hidden=True)
+def load(tracker: Any, parameters: dict[str, Any]) -> None:
+    """Memory that is written to, and a CPU that is busy for a known share of the time, until the gate opens."""
+    kept = bytearray(os.urandom(1 << 20) * parameters["memory_mb"])
+    share = parameters["cpu_share"]
+    while not parameters["gate"] or int(Path(parameters["gate"]).read_text() or 0) < 1:
+        began, used = time.monotonic(), time.process_time()
+        while time.process_time() - used < 0.1 * share:
+            pass
+        time.sleep(max(0.0, 0.1 - (time.monotonic() - began)))
+    assert kept is not None
+
+
+class Flood(forms.Form):
+    lines = forms.IntegerField(initial=0)
+
+
+@register("sample_flood", label="Logs without measure", form=Flood, hidden=True)
+def flood(tracker: Any, parameters: dict[str, Any]) -> None:
+    tracker.log_info("x" * 10_000_000)
+    tracker.log_info("\x1b[31mred\x1b[0m \x00\x07 \udcff <script>alert(1)</script> \u202egnp.exe")
+    for number in range(parameters["lines"]):
+        tracker.log_info("Line", number=number)
+
+
+class Odd(forms.Form):
+    which = forms.CharField()
+
+
+def deep(depth: int) -> int:
+    return 1 + deep(depth + 1)
+
+
+def ring() -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    value["self"] = value
+    return value
+
+
+def raising(error: BaseException) -> Any:
+    raise error
+
+
+ODD_ENDS: dict[str, Any] = {
+    "datetime": lambda: {"value": datetime(2024, 5, 1, 12, tzinfo=UTC)},
+    "set": lambda: {"value": {1, 2}},
+    "nan": lambda: {"value": float("nan")},
+    "bytes": lambda: {"value": b"abc"},
+    "surrogate": lambda: {"value": "\udcff"},
+    "huge integer": lambda: {"value": 2**80},
+    "ring": ring,
+    "list": lambda: [1, 2],
+    "50 MB": lambda: {"summary": "Fifty megabytes", "value": "x" * 50_000_000},
+    "5 MB traceback": lambda: raising(ValueError("y" * 5_000_000)),
+    "recursion": lambda: deep(0),
+    "error without text": lambda: raising(KeyError()),
+    "odd error text": lambda: raising(RuntimeError("\x00 \udcff <b>")),
+    "system exit": lambda: sys.exit(3),
+    "memory error": lambda: raising(MemoryError()),
+}
+
+
+@register("sample_odd_end", label="Ends in an odd way", form=Odd, hidden=True)
+def odd_end(tracker: Any, parameters: dict[str, Any]) -> Any:
+    tracker.update_step("The last step")
+    return ODD_ENDS[parameters["which"]]()
+
+
+class KeepFile(forms.Form):
+    bytes = forms.IntegerField(initial=5_000_000)
+    file_limit = forms.IntegerField(required=False, help_text="No file of this process may grow larger: as on a full disk.")
+
+
+@register("sample_keeps_file", label="Keeps a file", form=KeepFile, hidden=True)
+def keeps_file(tracker: Any, parameters: dict[str, Any]) -> None:
+    job = Job.objects.get(pk=tracker.job_id)
+    path = Path(settings.STATE_DIR) / "scratch" / str(job.pk) / "output.bin"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * parameters["bytes"])
+    if parameters["file_limit"]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (parameters["file_limit"], parameters["file_limit"]))
+    Artifact.keep(job, path, "output.bin", "application/octet-stream")
+
+
+@register("sample_host_is_down", label="Its host is down", hidden=True)
+def host_is_down(tracker: Any, parameters: dict[str, Any]) -> None:
+    raise TransientError("The host does not answer")
 
 
 @register("sample_odd_text", label="Odd text", hidden=True)
