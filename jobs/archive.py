@@ -26,6 +26,7 @@ from django.core import serializers
 from django.core.files import File
 from django.core.files.storage import default_storage
 from django.core.serializers.base import DeserializationError
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
@@ -142,7 +143,7 @@ def write(stream: IO[bytes], batch: Sequence[uuid.UUID]) -> int:
         for job_id in batch:
             for queryset in rows_of(job_id):
                 counted = Counting(queryset.iterator(chunk_size=2000))
-                serializers.serialize("jsonl", counted, stream=text)
+                serializers.serialize("jsonl", counted, stream=text, cls=Exact)
                 rows += counted.count
         text.write(json.dumps({"rows": rows}) + "\n")
     stream.flush()
@@ -151,6 +152,13 @@ def write(stream: IO[bytes], batch: Sequence[uuid.UUID]) -> int:
 
 def rows_of(job_id: uuid.UUID) -> list[Any]:
     return [Job.objects.filter(pk=job_id), *(model._default_manager.filter(job_id=job_id).order_by("pk") for model in OF_A_JOB)]
+
+
+class Exact(DjangoJSONEncoder):
+    """Times with their microseconds, which Django's encoder cuts off."""
+
+    def default(self, o: Any) -> Any:
+        return o.isoformat() if isinstance(o, datetime) else super().default(o)
 
 
 class Counting:

@@ -253,7 +253,8 @@ class JobManager:
             if changed is None:
                 return 0
             first = changed[0] - len(lines) + 1
-            self._write_log(job_id, first, changed[1], lines)
+            if lines:
+                self._write_log(job_id, first, changed[1], lines)
             return first
 
     # -- ends -------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import select
 import signal
 import struct
 import time
+import traceback
 import uuid
 from collections import deque
 from contextlib import suppress
@@ -134,6 +135,9 @@ def run_next(worker: Worker) -> bool:
         connections.close_all()  # the new zygote's children must not inherit ours
         worker.zygote.restart()
         run.ended = "its process was killed"
+    except Exception as error:  # a fault of ours: the job must not go on unwatched
+        log.exception("The watch over job %s failed", job.pk)
+        run.give_up(error)
     run.settle()
     return True
 
@@ -426,6 +430,15 @@ class Run:
         """Signal the child's process group (it leads its own)."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signum)
+
+    def give_up(self, error: Exception) -> None:
+        """End a child that can no longer be watched, with a new zygote for the next one."""
+        connections.close_all()
+        self.worker.zygote.kill()
+        self.worker.zygote.restart()
+        text = traceback.format_exc(limit=-30)
+        self.lines, self.items, self.dropped = [], [], 0
+        self.outcome = {"failed": asdict(Failure.of(error, Kind.UNKNOWN, text))}
 
     # -- settle -----------------------------------------------------------------------------------
 

@@ -70,6 +70,10 @@ class Zygote:
         os.waitpid(self.pid, 0)
         self._start()
 
+    def kill(self) -> None:
+        """End it, with its child and all that is below."""
+        self.socket.shutdown(socket.SHUT_RDWR)
+
     def spawn(self, payload: bytes, pipe: int) -> tuple[int, int]:
         """Start a child that writes to `pipe`; returns (pid, pidfd)."""
         try:
