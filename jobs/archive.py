@@ -270,13 +270,21 @@ def restore_from(archive: Archive, wanted: set[uuid.UUID]) -> None:
     texts = {str(pk) for pk in wanted}
     with open_stored(archive.name) as stream:
         for line in lines_of(stream, archive.name):
-            row = json.loads(line)
-            if (row["pk"] if row["model"] == "jobs.job" else row["fields"]["job"]) in texts:
+            if job_of(line, archive.name) in texts:
                 put_back(line, archive.name)
     found = Job.objects.filter(pk__in=wanted).update(keep=True)
     if found != len(wanted):
         raise DamagedArchive(f"{archive.name} lacks {len(wanted) - found:,} of the jobs that it should have.")
     ArchivedJob.objects.filter(pk__in=wanted).delete()
+
+
+def job_of(line: str, name: str) -> str:
+    """The id of the job that a row belongs to."""
+    row = json.loads(line)
+    try:
+        return str(row["pk"] if row["model"] == "jobs.job" else row["fields"]["job"])
+    except KeyError as missing:
+        raise DamagedArchive(f"A row of {name} has no {missing}.") from None
 
 
 def put_back(line: str, name: str) -> None:

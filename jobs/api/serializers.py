@@ -9,9 +9,9 @@ from jobs import items, registry
 from jobs.bulk import ACTIONS
 from jobs.errors import MEANING, InvalidParameters, UnknownJobType
 from jobs.forms import priorities_for
-from jobs.manager import JobManager, check_rights
+from jobs.manager import JobManager, check_limits, check_rights
 from jobs.models import ArchivedJob, Artifact, Job, JobAttempt, JobItem, JobLog
-from jobs.presentation import left_s, percent, sentence
+from jobs.presentation import badge, left_s, percent, sentence
 from jobs.queries import subjects_of
 from jobs.states import Level, Priority
 from jobs.ways import ways_out
@@ -41,6 +41,7 @@ class ArtifactSerializer(serializers.ModelSerializer):
 class JobSerializer(serializers.ModelSerializer):
     priority = PriorityField(read_only=True)
     created_by = serializers.CharField(source="created_by.username", default=None, read_only=True)
+    state = serializers.SerializerMethodField(help_text="The state as pages show it, such as “Completed, 37 of 1,000 failed”.")
     sentence = serializers.SerializerMethodField(help_text="How things stand, in words.")
     progress_percent = serializers.SerializerMethodField(help_text="Empty while the total is not known.")
     seconds_left = serializers.SerializerMethodField(help_text="Empty when nothing is known.")
@@ -49,7 +50,7 @@ class JobSerializer(serializers.ModelSerializer):
     class Meta:
         model = Job
         fields = (
-            "id", "url", "job_type", "name", "subject_id", "status", "sentence", "priority", "queue_name", "created_by",
+            "id", "url", "job_type", "name", "subject_id", "status", "state", "sentence", "priority", "queue_name", "created_by",
             "progress_percent", "current_step", "total_steps", "completed_steps", "problem_count", "created_at",
             "started_at", "completed_at", "run_after", "hold_reason", "estimated_duration", "seconds_left",
             "memory_usage_mb", "memory_peak_mb", "cpu_usage_percent", "result_data", "error_message", "error_kind",
@@ -58,6 +59,9 @@ class JobSerializer(serializers.ModelSerializer):
             "cpu_limit_s", "keep", "continues_id",
         )  # fmt: skip
         read_only_fields = fields
+
+    def get_state(self, job: Job) -> str:
+        return badge(job).label
 
     def get_sentence(self, job: Job) -> str:
         return sentence(job)
@@ -177,8 +181,10 @@ class NewJobSerializer(Strict):
 
     def create(self, validated_data: dict[str, Any]) -> Job:
         user = self.context["request"].user
-        check_rights(Job(job_type=validated_data["job_type"]), {name: validated_data.get(name) for name in LIMITS}, user)
+        limits = {name: validated_data.get(name) for name in LIMITS}
         try:
+            check_limits(**limits)
+            check_rights(Job(job_type=validated_data["job_type"]), limits, user)
             return JobManager().create_job(**validated_data, created_by=user)
         except InvalidParameters as error:
             raise as_validation_error(error) from None

@@ -113,6 +113,22 @@ def test_a_killed_scrape_goes_on_where_it_was(site, scrape):
     assert sorted(Artifact.objects.values_list("name", flat=True)) == ["evidence-1.warc.gz", "evidence-2.warc.gz"]
 
 
+def test_a_scrape_of_a_thousand_pages_killed_at_six_hundred(site, scrape):
+    """The second attempt fetches about the other four hundred; a thousand documents in the end, none twice."""
+    urls = [f"{site}{path}?copy={n}" for n in range(24) for path in sample_site.PAGES][:1000]
+    job = scrape(wait=False, urls=urls)
+    wait_for(lambda: Document.objects.filter(job=job).count() >= 600, "six hundred documents", deadline_s=90)
+    os.kill(JobAttempt.objects.get(job=job, number=1).process["pid"], signal.SIGKILL)
+    wait_for(lambda: status_of(job) in ENDED, "the end", deadline_s=90)
+    row = reload(job)
+    assert (row.status, row.attempt, row.result_data["documents"], row.completed_steps) == (Status.COMPLETED, 2, 1000, 1000)
+    assert Document.objects.filter(job=job).values("url").distinct().count() == Document.objects.filter(job=job).count() == 1000
+    first = Document.objects.filter(job=job, attempt=1).count()
+    assert 600 <= first < 900
+    assert row.items.filter(outcome="ok", attempt=2).count() == 1000 - first
+    assert not Document.objects.filter(job=job, warc=None).exists()
+
+
 def test_documents_belong_to_the_subject_and_its_members_see_them(site, scrape, analyst, client):
     subject = Subject.objects.create(name="Meridian", created_by=analyst)
     job = JobManager().create_job("web_scraping", parameters={"urls": [f"{site}/about"]}, created_by=analyst, subject_id=subject.pk)

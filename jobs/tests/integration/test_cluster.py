@@ -157,3 +157,51 @@ def test_a_job_that_was_rolled_back_never_runs(cluster):
     wait_for(lambda: ended(job), "the next job")
     assert Job.objects.count() == 1
     assert JobLog.objects.values("job").distinct().count() == 1
+
+
+def test_a_job_is_paused_over_a_restart_and_goes_on_where_it_stopped(start_cluster, gate, analyst):
+    """It stops at its next checkpoint, nobody starts it, and when it is resumed nothing is done twice."""
+    gate.open_to(3)
+    cluster = start_cluster()
+    job = create("sample_items", parameters={"total": 6, "gate": str(gate)}, created_by=analyst)
+    wait_for(lambda: job.items.count() == 3, "three items")
+    assert JobManager().pause_job(job.pk, by=analyst)
+    wait_for(lambda: status_of(job) == Status.PENDING, "the pause")
+    assert reload(job).hold_reason == "Paused by ortega"
+    assert cluster.stop() == 0
+    gate.open_to(99)
+    start_cluster()
+    other = create(parameters={"total": 1})
+    wait_for(lambda: ended(other), "a job that is not paused")
+    assert (status_of(job), reload(job).attempt) == (Status.PENDING, 1)
+    JobManager().resume_job(job.pk, by=analyst)
+    wait_for(lambda: ended(job), "the end")
+    row = reload(job)
+    assert (row.status, row.retry_count, row.result_data["here"]) == (Status.COMPLETED, 0, ["item 4", "item 5", "item 6"])
+    assert [attempt.outcome for attempt in row.attempts.order_by("number")] == ["paused", "completed"]
+
+
+def test_what_failed_is_retried_by_a_new_job(cluster, analyst):
+    job = create("sample_items", parameters={"total": 4, "fails": {"item 2": "transient", "item 3": "permanent"}}, created_by=analyst)
+    wait_for(lambda: ended(job), "the end")
+    assert (status_of(job), reload(job).problem_count) == (Status.COMPLETED, 2)
+    Job.objects.filter(pk=job.pk).update(parameters=reload(job).parameters | {"fails": None})
+    new = JobManager().retry_items(job.pk, by=analyst)
+    wait_for(lambda: ended(new), "the new job")
+    assert reload(new).result_data["here"] == ["item 2", "item 3"]
+    assert reload(new).continues_id == job.pk
+
+
+def test_a_cancelled_job_is_continued_by_a_new_one(cluster, gate, analyst):
+    gate.open_to(2)
+    job = create("sample_items", parameters={"total": 5, "gate": str(gate)}, created_by=analyst)
+    wait_for(lambda: job.items.count() == 2, "two items")
+    JobManager().cancel_job(job.pk)
+    wait_for(lambda: ended(job), "the end")
+    gate.open_to(99)
+    new = JobManager().continue_job(job.pk, by=analyst)
+    wait_for(lambda: ended(new), "the new job")
+    row = reload(new)
+    assert (row.status, row.completed_steps, row.result_data) == (
+        Status.COMPLETED, 5, {"here": ["item 3", "item 4", "item 5"], "settled": 2, "at": 5},
+    )  # fmt: skip

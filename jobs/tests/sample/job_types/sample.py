@@ -148,7 +148,9 @@ class Amount(forms.Form):
 @register("sample_load", label="Takes a known amount", form=Amount, hidden=True)
 def load(tracker: Any, parameters: dict[str, Any]) -> None:
     """Memory that is written to, and a CPU that is busy for a known share of the time, until the gate opens."""
-    kept = bytearray(os.urandom(1 << 20) * parameters["memory_mb"])
+    kept = bytearray(parameters["memory_mb"] << 20)
+    kept[::4096] = b"x" * len(kept[::4096])
+    tracker.update_step("Taken", 0)
     share = parameters["cpu_share"]
     while not parameters["gate"] or int(Path(parameters["gate"]).read_text() or 0) < 1:
         began, used = time.monotonic(), time.process_time()
@@ -156,6 +158,18 @@ def load(tracker: Any, parameters: dict[str, Any]) -> None:
             pass
         time.sleep(max(0.0, 0.1 - (time.monotonic() - began)))
     assert kept is not None
+
+
+class Pace(forms.Form):
+    total = forms.IntegerField()
+    step_s = forms.FloatField()
+
+
+@register("sample_paced", label="Steps of one length", form=Pace, total_steps=lambda p: p["total"], hidden=True)
+def paced(tracker: Any, parameters: dict[str, Any]) -> None:
+    for number in range(parameters["total"]):
+        time.sleep(parameters["step_s"])
+        tracker.update_step(f"Step {number}")
 
 
 class Flood(forms.Form):
