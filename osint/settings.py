@@ -47,6 +47,8 @@ if EMBEDDED_DATABASE:
     DATABASES["default"]["TEST"] = {"NAME": STATE_DIR / "test.sqlite3"}
 else:
     DATABASES["default"]["OPTIONS"] = {"pool": {"min_size": 0, "max_size": 20, "timeout": 10}}
+    # After a restart of the server a pooled connection is found dead when it is taken, not by the page that uses it.
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 

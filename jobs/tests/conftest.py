@@ -4,7 +4,7 @@ from jobs.tests.fixtures import (  # noqa: F401 - fixtures are found by their na
     cluster,
     gate,
     job,
-    no_transport_is_left_open,
+    nothing_is_left_open,
     other,
     running_job,
     start_cluster,

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from asgiref.sync import SyncToAsync
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection
@@ -60,10 +61,16 @@ def wait_for(condition: Callable[[], Any], what: str = "", deadline_s: float = D
 
 
 @pytest.fixture(autouse=True, scope="session")
-def no_transport_is_left_open() -> Iterator[None]:
+def nothing_is_left_open(django_db_setup: None) -> Iterator[None]:
     yield
     if live._kept is not None:
         live._kept.close()
+    close_connection_of_coroutines()
+
+
+def close_connection_of_coroutines() -> None:
+    """asgiref keeps one thread for the database calls of coroutines, with a connection of its own."""
+    SyncToAsync.single_thread_executor.submit(lambda: connection.close()).result()
 
 
 @pytest.fixture

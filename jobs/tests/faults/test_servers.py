@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import suppress
+from urllib.request import Request, urlopen
 
 import pytest
 from django.db import DatabaseError, InterfaceError, connection, transaction
@@ -23,7 +24,8 @@ def servers():
     servers = Servers.of_this_run()
     if servers is None:
         pytest.skip("The embedded run has no server to stop; make test-scaled has")
-    return servers
+    yield servers
+    close_connection_of_coroutines()
 
 
 def patiently(condition):
@@ -82,6 +84,22 @@ def test_f07_postgresql_stops_in_mid_job(cluster, gate, servers, analyst, how):
     assert cluster.process.poll() is None
     later = create(parameters={"total": 1})
     wait_for(lambda: ended(later), "a job after it")
+
+
+def test_f07_the_page_after_an_outage(servers, start_stack, analyst):
+    """The first page after a restart of PostgreSQL opens: no dead connection is used."""
+    stack = start_stack(workers=False)
+    client = Client()
+    client.force_login(analyst)
+    request = Request(f"{stack.base}/jobs/", headers={"Cookie": f"sessionid={client.cookies['sessionid'].value}"})
+    with urlopen(request) as answer:
+        assert answer.status == 200
+    connection.close()
+    servers.postgresql.kill()
+    servers.postgresql.start()
+    for _ in range(10):
+        with urlopen(request) as answer:
+            assert answer.status == 200
 
 
 def test_f07_a_database_that_does_not_answer_for_longer_than_the_lease(start_cluster, gate):

@@ -83,6 +83,46 @@ def sample_items(tracker: Any, parameters: dict[str, Any]) -> dict[str, Any]:
     return {"here": here, "settled": len(settled), "at": tracker.restored("at")}
 
 
+class Journal(Items):
+    journal = forms.CharField()
+    step_s = forms.FloatField(initial=0.0)
+
+
+@register(
+    "sample_journal", label="Writes down what it does", form=Journal, total_steps=step_count, hidden=True, resumable=True, unit="item"
+)
+def sample_journal(tracker: Any, parameters: dict[str, Any]) -> dict[str, Any]:
+    """As `sample_items`, and beside the tables a line in a file for each thing that it does, with the clock of the machine."""
+    attempt = Job.objects.values_list("attempt", flat=True).get(pk=tracker.job_id)
+    with (Path(parameters["journal"]) / str(tracker.job_id)).open("a", buffering=1) as journal:
+        journal.write(f"{attempt} {time.monotonic()} begins\n")
+        settled, fails = tracker.settled(), parameters["fails"] or {}
+        for key in [f"item {n}" for n in range(1, parameters["total"] + 1)]:
+            if key in settled:
+                continue
+            tracker.update_step(f"Doing {key}", 0)
+            time.sleep(parameters["step_s"])
+            if key in fails:
+                tracker.item_failed(key, f"{key} is broken", kind=fails[key])
+            else:
+                with transaction.atomic():
+                    tracker.done(key)
+                    journal.write(f"{attempt} {time.monotonic()} {key}\n")
+            tracker.log_info(f"Did {key}")
+            tracker.update_step(f"Did {key}")
+    return {"summary": f"{parameters['total']} items"}
+
+
+class Stubborn(forms.Form):
+    seconds = forms.FloatField()
+
+
+@register("sample_stubborn", label="Ignores a cancel for a while", form=Stubborn, hidden=True)
+def stubborn(tracker: Any, parameters: dict[str, Any]) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(parameters["seconds"])
+
+
 class Gate(forms.Form):
     gate = forms.CharField(required=False)
 
