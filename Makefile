@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo up test check bench format
+.PHONY: help demo up test test-scaled chaos check bench format
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
 
@@ -26,6 +26,12 @@ up: .venv/installed  ## The product on this machine: pages on http://127.0.0.1:8
 
 test: .venv/installed-dev  ## All tests, the browser's included
 	@$(BIN)/python -m jobs.tests.run
+
+test-scaled: .venv/installed-dev  ## The same tests on a PostgreSQL and a Redis of their own
+	@$(BIN)/python -m jobs.tests.run --scaled
+
+chaos: .venv/installed-dev  ## 300 jobs while something is killed every other second, then the books are checked (SEED=n)
+	@$(BIN)/python -m jobs.tests.chaos $(if $(SEED),--seed $(SEED))
 
 check: .venv/installed-dev  ## Format, lint, types, imports, templates, migrations, settings, then the tests
 	$(BIN)/ruff format --check .

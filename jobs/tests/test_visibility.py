@@ -4,13 +4,16 @@ Sockets have theirs in test_live.py.
 """
 
 import uuid
+from datetime import timedelta
 
 import pytest
 from django.core.files.base import ContentFile
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
+from jobs import archive
 from jobs.manager import JobManager
 from jobs.models import Artifact, Job, JobAttempt, JobLog, Notification
 from jobs.resources import ResourceManager
@@ -67,16 +70,37 @@ def test_pages_with_many_jobs(page, theirs, mine, path):
     assert "Failed 1" not in text
 
 
-@pytest.mark.parametrize("name", ["job-detail", "job-live", "job-log"])
+@pytest.mark.parametrize("name", ["job-detail", "job-live", "job-log", "job-items", "job-items-csv"])
 def test_pages_of_one_job(page, theirs, name):
     assert page.get(reverse(name, args=[theirs.pk])).status_code == 404
     assert page.get(reverse(name, args=[uuid.uuid4()])).status_code == 404
 
 
-@pytest.mark.parametrize("name", ["job-cancel", "job-retry"])
+ACTIONS = ["cancel", "retry", "run-now", "retry-items", "continue", "pause", "resume", "keep"]
+
+
+@pytest.mark.parametrize("name", [f"job-{action}" for action in ACTIONS])
 def test_actions(page, theirs, name):
     assert page.post(reverse(name, args=[theirs.pk])).status_code == 404
     assert reload(theirs).status == Status.FAILED
+
+
+def test_bulk_actions_reach_only_what_one_may_see(page, theirs, mine):
+    chosen = {"action": "retry", "job": [str(theirs.pk)], "confirmed": "1"}
+    assert "secret" not in page.post("/jobs/bulk/", chosen, follow=True).content.decode()
+    page.post("/jobs/bulk/", {"action": "cancel", "everything": "1", "query": "", "confirmed": "1"})
+    assert (reload(theirs).status, reload(mine).status) == (Status.FAILED, Status.CANCELLED)
+
+
+def test_what_stays_of_an_archived_job(page, api, theirs, other):
+    Job.objects.filter(pk=theirs.pk).update(completed_at=timezone.now() - timedelta(days=365))
+    archive.clean_up(archive.default_days())
+    where, file = theirs.get_absolute_url(), Artifact.objects.get().get_absolute_url()
+    for path in (where, file):
+        assert page.get(path).status_code == 404
+    assert api.get(f"/api/jobs/{theirs.pk}").status_code == 404
+    page.force_login(other)
+    assert "their secret error" in page.get(where).content.decode()
 
 
 def test_downloads(page, theirs, other):

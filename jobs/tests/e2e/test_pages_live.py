@@ -109,6 +109,61 @@ def test_job_history_and_logs(sign_in, analyst, gate):
     wait_for(lambda: reload(job).attempt == 3, "the try that was asked for")
 
 
+def test_a_job_is_paused_and_resumed_from_its_page(sign_in, analyst, gate):
+    """It stops at its checkpoint, says so, and goes on where it was: nothing is done twice."""
+    gate.open_to(3)
+    job = JobManager().create_job("sample_items", parameters={"total": 6, "gate": str(gate)}, created_by=analyst)
+    page = sign_in()
+    page.goto(job.get_absolute_url())
+    mark_reload(page)
+    expect(page.locator("[data-field=done]")).to_have_text("3 of 6")
+    page.click("button:has-text('Pause')")
+    expect(page.locator(".page-head .badge")).to_have_text("Paused")
+    expect(page.locator("#r-now, #r-trouble, main")).to_contain_text("Paused by ortega")
+    gate.open_to(99)
+    page.click("button:has-text('Resume')")
+    expect(page.locator(".page-head .badge")).to_have_text("Completed")
+    assert reload(job).result_data["here"] == ["item 4", "item 5", "item 6"]
+
+
+def test_only_what_failed_is_retried_from_the_items_tab(sign_in, analyst):
+    fails = {"item 2": "permanent", "item 5": "transient"}
+    job = JobManager().create_job("sample_items", parameters={"total": 6, "fails": fails}, created_by=analyst, name="Six items")
+    wait_for(lambda: status_of(job) in ENDED, "the end")
+    page = sign_in()
+    page.goto(job.get_absolute_url())
+    expect(page.locator(".page-head .badge")).to_have_text("Completed, 2 of 6 failed")
+    page.click("nav a:has-text('Items')")
+    page.click("a.chip:has-text('Failed')")
+    expect(page.locator("tbody tr")).to_have_count(2)
+    expect(page.locator("tbody")).to_contain_text("item 5 is broken")
+    with page.expect_download() as download:
+        page.click("text=CSV")
+    assert len(download.value.path().read_text().splitlines()) == 3
+    page.click("button:has-text('Retry the 2 items')")
+    page.wait_for_url(re.compile(r"/jobs/[0-9a-f-]{36}/$"))
+    new = Job.objects.exclude(pk=job.pk).get()
+    assert new.parameters["only"] == ["item 2", "item 5"]
+    expect(page.locator("main")).to_contain_text("Six items")
+
+
+def test_many_jobs_are_cancelled_at_once(sign_in, analyst, gate):
+    """The number is shown before, the outcome of each after."""
+    jobs = [JobManager().create_job("sample_steps", parameters={"gate": str(gate)}, created_by=analyst, name=f"Job {n}") for n in range(4)]
+    page = sign_in()
+    page.goto("/jobs/")
+    for job in jobs[:3]:
+        page.check(f"tr[data-job='{job.pk}'] input[type=checkbox]")
+    expect(page.locator("[data-chosen]")).to_contain_text("3")
+    page.click("button[value=cancel]")
+    expect(page.locator("h1")).to_contain_text("3 jobs")
+    assert {status_of(job) for job in jobs} <= {Status.PENDING, Status.RUNNING}
+    page.click("main button:has-text('Cancel')")
+    expect(page.locator("main")).to_contain_text("3")
+    wait_for(lambda: all(status_of(job) == Status.CANCELLED for job in jobs[:3]), "all three to be cancelled")
+    assert status_of(jobs[3]) != Status.CANCELLED
+
+
 def test_two_browsers_on_one_job_move_together(sign_in, gated, gate):
     one, two = sign_in(), sign_in()
     for page in (one, two):
