@@ -45,7 +45,9 @@ def wait(condition: Callable[[], Any], deadline_s: float = 120) -> Any:
 
 @contextmanager
 def running(*arguments: str, workers: int = 2) -> Iterator[subprocess.Popen]:
-    environment = {**os.environ, "JOBS": json.dumps({"max_concurrent_jobs": workers, "drain_s": 2}), "LOG_LEVEL": "ERROR"}
+    # a flood of no-ops is a full CPU by intent, which must not be held
+    jobs = {"max_concurrent_jobs": workers, "drain_s": 2, "cpu_threshold": 1000}
+    environment = {**os.environ, "JOBS": json.dumps(jobs), "LOG_LEVEL": "CRITICAL"}
     process = subprocess.Popen(
         [sys.executable, "manage.py", *arguments], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
     )
@@ -246,6 +248,111 @@ def scrape(user: Any, site: str) -> None:
         say("scrape_sample_site", pages=len(urls), pages_per_s=len(urls) / seconds, trafilatura_alone_pages_per_s=alone, status=job.status)
 
 
+def recovery(user: Any) -> None:
+    """With the product's own times: cancel, limit, a killed worker; each beside what it is bounded by."""
+    from jobs import conf
+    from jobs.models import Job, JobAttempt, WorkerProcess
+
+    def running_job(kind: str, **options: Any) -> Any:
+        from jobs.manager import JobManager
+
+        job = JobManager().create_job(kind, created_by=user, **options)
+        wait(lambda: JobAttempt.objects.filter(job=job, process__pid__isnull=False, outcome="running").exists())
+        return job
+
+    with running("jobcluster", workers=3):
+        wait(lambda: WorkerProcess.objects.count() >= 3)
+        kind, stubborn = [cancel_to_gone(running_job("bench_wait")) for _ in range(20)], [cancel_to_gone(running_job("bench_stubborn"))]
+        grace = conf.get("cancel_grace_s") + conf.get("terminate_grace_s")
+        say("cancel_to_gone", **percentiles(kind, 50, 95), aim_p95_ms=1000)
+        say("cancel_to_gone_ignoring", seconds=stubborn[0], grace_s=grace, aim_s=grace + 2)
+        say("over_limit_to_ended", **percentiles([over_limit(user) for _ in range(5)], 50, 95), aim_ms=1000)
+        waits = []
+        for _ in range(3):
+            job = running_job("bench_wait")
+            os.kill(WorkerProcess.objects.get(name=Job.objects.get(pk=job.pk).worker_id).pid, signal.SIGKILL)
+            began = time.monotonic()
+            wait(lambda job=job: Job.objects.filter(pk=job.pk, attempt=2).exists())
+            waits.append(time.monotonic() - began)
+            cancel_to_gone(job)
+        say("killed_worker_to_next_attempt", **percentiles(waits, 50, 95), aim_s=15)
+        job = running_job("bench_wait")
+        supervision(Job.objects.get(pk=job.pk))
+        cancel_to_gone(job)
+
+
+def cancel_to_gone(job: Any) -> float:
+    from jobs.manager import JobManager
+    from jobs.models import Job
+
+    began = time.monotonic()
+    JobManager().cancel_job(job.pk)
+    wait(lambda: Job.objects.filter(pk=job.pk, status="CANCELLED").exists())
+    return time.monotonic() - began
+
+
+def over_limit(user: Any) -> float:
+    """From the moment at which the handler passes its limit, by its own clock, to the end in the row."""
+    from jobs.manager import JobManager
+    from jobs.models import Job
+
+    job = JobManager().create_job("bench_eater", created_by=user)
+    wait(lambda: Job.objects.ended().filter(pk=job.pk).exists())
+    job.refresh_from_db()
+    passed = job.logs.get(message="At the limit").timestamp
+    return (job.completed_at - passed).total_seconds()
+
+
+def supervision(job: Any, seconds: float = 15) -> None:
+    """CPU of the worker while it watches one job that does nothing."""
+    import psutil
+
+    from jobs.models import WorkerProcess
+
+    worker = psutil.Process(WorkerProcess.objects.get(name=job.worker_id).pid)
+    time.sleep(2)
+    before = sum(worker.cpu_times()[:2])
+    time.sleep(seconds)
+    used = sum(worker.cpu_times()[:2]) - before
+    say("supervision_of_a_running_job", cpu_percent_of_a_core=100 * used / seconds, aim_percent=1)
+
+
+def cleanup(user: Any, jobs: int = 100_000, lines: int = 10) -> None:
+    """Ended jobs with their log go to the archive, in a process of its own whose memory is measured."""
+    from datetime import timedelta
+
+    from django.utils import timezone
+
+    from jobs.models import ArchivedJob, Job, JobLog
+
+    Job.objects.all().delete()
+    old = timezone.now() - timedelta(days=100)
+    for first in range(0, jobs, 1000):
+        rows = [
+            Job(
+                job_type="bench_noop", name=f"Job {n}", status="COMPLETED", created_by=user, created_at=old, completed_at=old,
+                run_after=old, log_seq=lines,
+            )
+            for n in range(first, min(first + 1000, jobs))
+        ]  # fmt: skip
+        Job.objects.bulk_create(rows)
+        JobLog.objects.bulk_create(JobLog(job=job, seq=n + 1, message=f"Line {n} of what it did") for job in rows for n in range(lines))
+    began = time.monotonic()
+    process = subprocess.Popen([sys.executable, "manage.py", "cleanup_jobs"], cwd=ROOT, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - began
+    archived = ArchivedJob.objects.count()
+    say(
+        "cleanup", jobs=archived, log_rows=archived * lines, seconds=seconds, jobs_per_s=archived / seconds, peak_mb=usage.ru_maxrss / 1024,
+        exit_status=status, bare_process_mb=django_mb(),
+    )  # fmt: skip
+
+
+def django_mb() -> float:
+    code = "import django, resource; django.setup(); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout)
+
+
 def idle_stack(seconds: float = 10) -> None:
     """The whole of `up` with ten workers and nothing to do. PSS shares what processes share."""
     import psutil
@@ -312,6 +419,8 @@ def main() -> None:
         throughput(user, 600)
         sockets(user)
         scrape(user, base)
+        recovery(user)
+        cleanup(user)
         WorkerProcess.objects.all().delete()
         idle_stack()
         server.shutdown()

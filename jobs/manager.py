@@ -592,6 +592,8 @@ NOT_CANCELLED = {"cancel_requested_at": None}
 # What a job that goes back to waiting looks like. One that a person paused is held; one that made way is not.
 BACK: dict[str, Any] = {
     "worker_id": "",
+    "memory_usage_mb": None,
+    "cpu_usage_percent": None,
     "hold_reason": sql.Expr("CASE WHEN paused_by <> '' THEN SUBSTR(pause_reason, 1, 200) ELSE '' END"),
     "pause_requested_at": sql.Expr("CASE WHEN paused_by <> '' THEN pause_requested_at ELSE NULL END"),
 }

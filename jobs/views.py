@@ -23,7 +23,7 @@ from jobs.filters import PERIODS, STATES, JobFilter, filtered, state_query
 from jobs.forms import BulkForm, CancelForm, JobOptionsForm, RetryForm
 from jobs.manager import JobManager
 from jobs.models import ArchivedJob, Artifact, Job, JobItem, JobLog, Notification
-from jobs.presentation import Badge, badge, chart, decorate, live_fields, pace, type_label
+from jobs.presentation import Badge, badge, chart, decorate, live_fields, pace, type_label, unit_of
 from jobs.queries import JobQuerySet, subjects_of
 from jobs.resources import ResourceManager, live_workers, unserved_queues
 from jobs.states import Level, Priority, Status
@@ -193,6 +193,7 @@ def job_detail(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
             "attempt": attempts[-1] if attempts else None,
             "attempts": attempts,
             "tries": job.max_retries + 1,
+            "unit": unit_of(job),
             "pace": pace(job),
             "subject": subject_of(request, job.subject_id),
             "parameters": parameters_of(job),

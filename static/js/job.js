@@ -61,6 +61,7 @@ function append(lines) {
     if (lineLevel >= level) rows.append(line(n, lineLevel, message, time));
   }
   page.querySelector("[data-log-count]").textContent = number.format(seq);
+  page.querySelector("[data-log-word]").textContent = seq === 1 ? "line" : "lines";
   if (serious) recount();
   if (!rows.childNodes.length) return;
   log.querySelector(".log-empty")?.remove();
