@@ -31,7 +31,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from jobs import conf
+from jobs import conf, items
 from jobs.manager import cancelled_line, summary_of
 from jobs.models import Archive, ArchivedJob, Job, JobAttempt, JobCheckpoint, JobItem, JobLog, Notification
 from jobs.states import ENDED, Status
@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 FOLDER = "archive"
 FORMAT = {"format": "fieldwork jobs", "version": 1}
+JOBS_A_QUERY = 50
 LOG_ROWS_MAX = 50_000  # of the jobs of one file, unless a single job has more
 ORPHAN_AGE = timedelta(hours=24)
 OF_A_JOB = (JobAttempt, JobLog, JobItem, JobCheckpoint, Notification)
@@ -82,7 +83,7 @@ def over(days: Mapping[Status, int], now: datetime) -> Q:
 
 
 def clean_up(days: Mapping[Status, int], *, dry_run: bool = False, now: datetime | None = None) -> Cleaned:
-    """Archive what is over, file by file, with memory for one job's rows at a time. `days` maps ends to days."""
+    """Archive what is over, file by file, with memory for some thousand rows at a time. `days` maps ends to days."""
     wanted = over(days, now or timezone.now())
     cleaned = Cleaned()
     if dry_run:
@@ -140,8 +141,8 @@ def write(stream: IO[bytes], batch: Sequence[uuid.UUID]) -> int:
     rows = 0
     with gzip.open(stream, "wt", encoding="utf-8", newline="\n") as text:
         text.write(json.dumps(FORMAT) + "\n")
-        for job_id in batch:
-            for queryset in rows_of(job_id):
+        for ids in items.batches(batch, JOBS_A_QUERY):
+            for queryset in rows_of(ids):
                 counted = Counting(queryset.iterator(chunk_size=2000))
                 serializers.serialize("jsonl", counted, stream=text, cls=Exact)
                 rows += counted.count
@@ -150,8 +151,9 @@ def write(stream: IO[bytes], batch: Sequence[uuid.UUID]) -> int:
     return rows
 
 
-def rows_of(job_id: uuid.UUID) -> list[Any]:
-    return [Job.objects.filter(pk=job_id), *(model._default_manager.filter(job_id=job_id).order_by("pk") for model in OF_A_JOB)]
+def rows_of(ids: Sequence[uuid.UUID]) -> list[Any]:
+    """The jobs themselves first, for the other rows refer to them."""
+    return [Job.objects.filter(pk__in=ids), *(model._default_manager.filter(job_id__in=ids).order_by("pk") for model in OF_A_JOB)]
 
 
 class Exact(DjangoJSONEncoder):

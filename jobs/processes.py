@@ -8,6 +8,28 @@ from typing import Any
 import psutil
 
 
+def children_of(pid: int) -> list[int]:
+    """The living and the ended children of a process, from the kernel's own list: a hundredth of a look at all processes."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except ProcessLookupError:
+        return []
+    except FileNotFoundError:  # gone, or a kernel without CONFIG_PROC_CHILDREN
+        try:
+            return [process.pid for process in psutil.Process(pid).children()]
+        except psutil.Error:
+            return []
+
+
+def descendants_of(pid: int) -> list[int]:
+    found, waiting = [], children_of(pid)
+    while waiting:
+        child = waiting.pop()
+        found.append(child)
+        waiting += children_of(child)
+    return found
+
+
 def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 

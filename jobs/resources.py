@@ -23,7 +23,7 @@ from jobs import conf, registry, words
 from jobs.errors import CpuTimeExceeded, JobError, MemoryLimitExceeded
 from jobs.manager import JobManager
 from jobs.models import Job, QueuePause, WorkerProcess
-from jobs.processes import kill_session
+from jobs.processes import descendants_of, kill_session
 from jobs.states import Priority, Status
 
 MB = 1024 * 1024
@@ -61,17 +61,19 @@ class TreeSampler:
     def sample(self) -> Usage | None:
         """None when the process is gone."""
         try:
-            root = psutil.Process(self.pid)
-            tree = psutil.Process(self.reaper).children(recursive=True) if self.reaper else [root, *root.children(recursive=True)]
+            self._root = self._root or psutil.Process(self.pid)
         except psutil.Error:
             return None
         memory = used = 0.0
-        for process in tree:
+        for pid in descendants_of(self.reaper) if self.reaper else [self.pid, *descendants_of(self.pid)]:
             try:
+                process = self._root if pid == self.pid else psutil.Process(pid)
                 with process.oneshot():
                     memory += process.memory_full_info().uss
                     times = process.cpu_times()
             except psutil.Error:
+                if pid == self.pid:
+                    return None
                 continue
             spent = times.user + times.system
             used += spent - self._cpu.get(process.pid, 0.0)

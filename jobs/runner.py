@@ -169,6 +169,7 @@ class Run:
         self.items: list[dict[str, str]] = []
         self.dropped = 0
         self.version = 0
+        self.progress: Progress | None = None
         self.next_flush = now + conf.get("watch_interval_s")
         self.next_beat = now + conf.get("beat_interval_s")
         self.renewed = now
@@ -286,8 +287,9 @@ class Run:
         version, progress = self.worker.page.read()
         if version != self.version:
             progress.step = clean_text(progress.step, 300)
-            self.write_progress(progress)
-            self.version = version
+            if progress != self.progress:  # the same step named again is no progress
+                self.write_progress(progress)
+            self.version, self.progress = version, progress
         if self.items:
             self.manager.record_items(self.job.pk, [as_row(frame) for frame in self.items], attempt=self.job.attempt)
             self.items = []

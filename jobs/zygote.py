@@ -11,11 +11,9 @@ import signal
 import socket
 import struct
 from dataclasses import dataclass
-from pathlib import Path
-
-import psutil
 
 from jobs.child import adopt_orphans, run_child
+from jobs.processes import children_of
 from jobs.tracker import SharedPage
 
 _SIZE = struct.Struct("=I")
@@ -137,19 +135,11 @@ def serve(sock: socket.socket, page: SharedPage, worker: int) -> None:
 
 def end_all() -> None:
     """Kill and reap what is left below this process, until nothing is."""
-    while left := children():
+    while left := children_of(os.getpid()):
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         for pid in left:
             os.waitpid(pid, 0)
-
-
-def children() -> list[int]:
-    """The children of this process, zombies too. The kernel's own list costs a hundredth of a look at all processes."""
-    try:
-        return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
-    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
-        return [process.pid for process in psutil.Process().children()]
 
 
 def receive(sock: socket.socket, size: int) -> bytes | None:
