@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import DatabaseError, IntegrityError, connections
+from django.db.models import F
 from django.utils import timezone
 from django_q import cluster as q2
 from django_q.conf import Conf
@@ -318,11 +319,14 @@ class Ticker:
             self.top_up_tokens(idle)
 
     def see_workers(self, generations: list[Generation]) -> None:
-        """Refresh the rows of our living workers and drop those that nobody refreshes."""
-        gone = timezone.now() - timedelta(seconds=6 * conf.get("worker_gone_s"))
-        WorkerProcess.objects.filter(seen_at__lt=gone).delete()
+        """Refresh the rows of our living workers, and drop those that nobody refreshed for a day.
+
+        Nobody counts a row that is older than some seconds; so a jump of the clock drops no living worker.
+        """
+        now = timezone.now()
         living = [g.id for g in generations if g.is_alive()]
-        WorkerProcess.objects.filter(cluster__in=living).update(seen_at=timezone.now())
+        WorkerProcess.objects.filter(cluster__in=living).update(seen_at=now)
+        WorkerProcess.objects.filter(seen_at__lt=now - timedelta(days=1)).delete()
 
     def say_holds(self, admission: Admission) -> None:
         """Write why due jobs do not start, and take back what no longer holds. Only reasons that change are written."""
@@ -341,10 +345,14 @@ class Ticker:
             JobManager().hold(ids, reason)
 
     def clamp(self) -> None:
-        """No retry is further away than the longest legal delay, whatever the clock did when it was written."""
+        """Whatever the clock did when it was written: no retry is further away than the longest legal delay, and what
+        was due when it was made is due now."""
+        now = timezone.now()
+        rows = Job.objects.waiting().filter(queue_name=self.queue, priority__in=Priority.values, hold_reason="")  # by index
+        rows.filter(run_after__gt=now + timedelta(seconds=1), run_after=F("created_at")).update(run_after=now)
         longest = max(*conf.get("retry_delays_s"), conf.get("retry_after_max_s")) * (1 + conf.get("retry_jitter"))
-        last = timezone.now() + timedelta(seconds=longest)
-        Job.objects.waiting().filter(run_after__gt=last).exclude(error_kind="").update(run_after=last)
+        last = now + timedelta(seconds=longest)
+        rows.filter(run_after__gt=last).exclude(error_kind="").update(run_after=last)
 
     def make_way(self, names: set[str]) -> None:
         """When an urgent job has waited too long for a place, the least important job that can be taken up again stops."""

@@ -325,8 +325,8 @@ def age(since: datetime | None, now: datetime) -> float | None:
 
 def live_workers(queue: str | None = None) -> Any:
     """Workers seen lately; a cluster that died stops being seen."""
-    fresh = timezone.now() - timedelta(seconds=conf.get("worker_gone_s"))
-    rows = WorkerProcess.objects.filter(seen_at__gte=fresh)
+    now, gone = timezone.now(), timedelta(seconds=conf.get("worker_gone_s"))
+    rows = WorkerProcess.objects.filter(seen_at__range=(now - gone, now + gone))
     return rows if queue is None else rows.filter(queue_name=queue)
 
 

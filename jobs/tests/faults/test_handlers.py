@@ -9,14 +9,16 @@ import time_machine
 from django.conf import settings
 from django.core.files.storage import default_storage
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from jobs import conf
 from jobs.cluster import Ticker
 from jobs.errors import Kind, TransientError
 from jobs.manager import JobManager
-from jobs.models import Artifact, Job
+from jobs.models import Artifact, Job, WorkerProcess
 from jobs.recovery import ErrorRecoveryService, Rescuer
+from jobs.resources import live_workers
 from jobs.states import Level, Status
 from jobs.tests.fixtures import create, ended, reload, status_of, wait_for
 
@@ -145,6 +147,15 @@ def files_below(folder):
     return [path for path in Path(folder).rglob("*") if path.is_file()]
 
 
+def test_a_child_that_cannot_be_watched_is_ended(start_cluster):
+    """A fault in the watch itself: the job fails with the reason instead of going on unseen, and the worker goes on."""
+    start_cluster(max_concurrent_jobs=1)
+    row = run("sample_garbage", max_retries=0)
+    assert (row.status, row.error_kind) == (Status.FAILED, Kind.UNKNOWN)
+    assert "JSONDecodeError" in row.error_message
+    assert run("sample_steps", parameters={"total": 2}).status == Status.COMPLETED
+
+
 def test_f21_the_disk_is_full(cluster):
     """The reason is said, it may be retried, and no half file is left or offered."""
     row = run("sample_keeps_file", parameters={"file_limit": 1_000_000}, max_retries=1)
@@ -190,10 +201,22 @@ def test_f22_the_clock_jumps(running_job, client, analyst, jump):
         text = client.get(running_job.get_absolute_url()).content.decode()
         assert "-" not in client.get(f"/api/jobs/{running_job.pk}").json()["sentence"].replace(" - ", "")
         assert "−" not in text
+    waiting = create()
+    Job.objects.filter(pk=waiting.pk).update(run_after=timezone.now() + abs(jump), created_at=timezone.now() + abs(jump))
+    Job.objects.filter(pk=waiting.pk).update(run_after=F("created_at"))
+    later = create(run_after=timezone.now() + timedelta(hours=2))  # as somebody asked for
+    seen = WorkerProcess.objects.create(
+        name="a-1", queue_name="default", host="a", pid=1, cluster=waiting.pk, seen_at=timezone.now() + jump
+    )
+    ticker.see_workers([])
+    assert WorkerProcess.objects.filter(pk=seen.pk).exists()
+    assert not live_workers().exists()
     Job.objects.filter(pk=retrying.pk).update(run_after=timezone.now() + timedelta(days=900))
     ticker.clamp()
     longest = max(conf.get("retry_after_max_s"), *conf.get("retry_delays_s")) * 1.1
     assert (reload(retrying).run_after - timezone.now()).total_seconds() <= longest + 5
+    assert reload(waiting).run_after <= timezone.now()
+    assert reload(later).run_after > timezone.now() + timedelta(hours=1)
     assert status_of(running_job) == Status.RUNNING
 
 

@@ -178,100 +178,101 @@ def test_f24_two_clusters_on_one_queue(start_cluster):
         assert all(end <= start for (_, end), (start, _) in zip(runs, runs[1:], strict=False))
 
 
-class TestF25:
-    """Cleanup meets others, and its own end."""
+def test_f25_running_kept_and_just_retried_jobs_stay(analyst):
+    old, kept, retried = (finished(analyst, Status.FAILED) for _ in range(3))
+    running, fresh = create(), finished(analyst)
+    JobManager().start([running.pk], worker_id="atlas-1", host="atlas")
+    JobManager().set_keep(kept.pk, True)
+    JobManager().retry_job(retried.pk)
+    age(fresh, days=1)
+    assert archive.clean_up(archive.default_days()).jobs == 1
+    assert set(Job.objects.values_list("pk", flat=True)) == {kept.pk, retried.pk, running.pk, fresh.pk}
+    assert ArchivedJob.objects.get().pk == old.pk
 
-    def test_running_kept_and_just_retried_jobs_stay(self, analyst):
-        old, kept, retried = (finished(analyst, Status.FAILED) for _ in range(3))
-        running, fresh = create(), finished(analyst)
-        JobManager().start([running.pk], worker_id="atlas-1", host="atlas")
-        JobManager().set_keep(kept.pk, True)
-        JobManager().retry_job(retried.pk)
-        age(fresh, days=1)
-        assert archive.clean_up(archive.default_days()).jobs == 1
-        assert set(Job.objects.values_list("pk", flat=True)) == {kept.pk, retried.pk, running.pk, fresh.pk}
-        assert ArchivedJob.objects.get().pk == old.pk
 
-    def test_a_job_that_is_retried_while_it_is_written_stays(self, analyst, monkeypatch):
-        job, other = finished(analyst, Status.FAILED), finished(analyst, Status.FAILED)
-        verify = archive.verify
+def test_f25_a_job_that_is_retried_while_it_is_written_stays(analyst, monkeypatch):
+    job, other = finished(analyst, Status.FAILED), finished(analyst, Status.FAILED)
+    verify = archive.verify
 
-        def retried_meanwhile(*args):
-            with suppress(Exception):
-                JobManager().retry_job(job.pk)
-            verify(*args)
+    def retried_meanwhile(*args):
+        with suppress(Exception):
+            JobManager().retry_job(job.pk)
+        verify(*args)
 
-        monkeypatch.setattr(archive, "verify", retried_meanwhile)
-        assert archive.clean_up(archive.default_days()).jobs == 1
-        assert status_of(job) == Status.PENDING
-        assert reload(job).logs.count() == reload(job).log_seq
-        assert list(ArchivedJob.objects.values_list("pk", flat=True)) == [other.pk]
+    monkeypatch.setattr(archive, "verify", retried_meanwhile)
+    assert archive.clean_up(archive.default_days()).jobs == 1
+    assert status_of(job) == Status.PENDING
+    assert reload(job).logs.count() == reload(job).log_seq
+    assert list(ArchivedJob.objects.values_list("pk", flat=True)) == [other.pk]
 
-    @pytest.mark.parametrize("where", ["verify", "replace_by_stubs"])
-    def test_a_kill_in_between_loses_nothing_and_doubles_nothing(self, analyst, where):
-        """SIGKILL once the file is written, and once it is verified."""
-        jobs = [finished(analyst) for _ in range(5)]
-        rows, before = JobLog.objects.count(), files()
-        code = (
-            "import django, os, signal; django.setup(); from jobs import archive\n"
-            f"archive.{where} = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"
-            "archive.clean_up(archive.default_days())"
-        )
-        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=process_environment(), check=False)
-        assert done.returncode == -9
-        assert (Job.objects.count(), JobLog.objects.count(), Archive.objects.count(), ArchivedJob.objects.count()) == (5, rows, 0, 0)
-        [orphan] = files() - before
-        assert archive.clean_up(archive.default_days()).jobs == 5
-        assert sorted(ArchivedJob.objects.values_list("pk", flat=True)) == sorted(job.pk for job in jobs)
-        path = Path(default_storage.path(f"{archive.FOLDER}/{orphan}"))
-        os.utime(path, (time.time() - 90_000, time.time() - 90_000))
-        assert archive.remove_orphans() >= 1
-        assert not path.exists()
-        assert default_storage.exists(Archive.objects.get().name)
-        assert archive.restore([job.pk for job in jobs]) is not None
-        assert JobLog.objects.count() == rows
 
-    def test_evidence_stays(self, analyst, client):
-        """A file of an archived job can still be downloaded, and its page tells how the job ended."""
-        job = finished(analyst)
-        artifact = Artifact(job=job, name="report.txt", size=3, sha256="0" * 64)
-        artifact.file.save("report.txt", ContentFile(b"abc"), save=False)
-        artifact.save()
-        scratch = Path(settings.STATE_DIR) / "scratch" / str(job.pk)
-        scratch.mkdir(parents=True)
-        (scratch / "half.tmp").write_text("half")
-        archive.clean_up(archive.default_days())
-        assert not Job.objects.exists()
-        assert not scratch.exists()
-        assert Artifact.objects.get().job_id == job.pk
-        client.force_login(analyst)
-        response = client.get(artifact.get_absolute_url())
-        assert b"".join(response.streaming_content) == b"abc"
-        response.close()
-        page = client.get(job.get_absolute_url())
-        assert page.status_code == 200
-        assert "4 steps" in page.content.decode()
-        client.force_login(type(analyst).objects.create_user("stranger"))
-        assert client.get(job.get_absolute_url()).status_code == 404
-        assert client.get(artifact.get_absolute_url()).status_code == 404
+@pytest.mark.parametrize("where", ["verify", "replace_by_stubs"])
+def test_f25_a_kill_in_between_loses_nothing_and_doubles_nothing(analyst, where):
+    """SIGKILL once the file is written, and once it is verified."""
+    jobs = [finished(analyst) for _ in range(5)]
+    rows, before = JobLog.objects.count(), files()
+    code = (
+        "import django, os, signal; django.setup(); from jobs import archive\n"
+        f"archive.{where} = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "archive.clean_up(archive.default_days())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=process_environment(), check=False)
+    assert done.returncode == -9
+    assert (Job.objects.count(), JobLog.objects.count(), Archive.objects.count(), ArchivedJob.objects.count()) == (5, rows, 0, 0)
+    [orphan] = files() - before
+    assert archive.clean_up(archive.default_days()).jobs == 5
+    assert sorted(ArchivedJob.objects.values_list("pk", flat=True)) == sorted(job.pk for job in jobs)
+    path = Path(default_storage.path(f"{archive.FOLDER}/{orphan}"))
+    os.utime(path, (time.time() - 90_000, time.time() - 90_000))
+    assert archive.remove_orphans() >= 1
+    assert not path.exists()
+    assert default_storage.exists(Archive.objects.get().name)
+    assert archive.restore([job.pk for job in jobs]) is not None
+    assert JobLog.objects.count() == rows
 
-    def test_all_rows_of_a_job_come_back_as_they_were(self, analyst):
-        job = finished(analyst)
 
-        def rows():
-            found = {}
-            for model in (Job, *archive.OF_A_JOB):
-                mine = model.objects.filter(pk=job.pk) if model is Job else model.objects.filter(job=job)
-                found[model] = sorted((sorted(row.items(), key=str) for row in mine.values()), key=str)
-            return found
+def test_f25_evidence_stays(analyst, client):
+    """A file of an archived job can still be downloaded, and its page tells how the job ended."""
+    job = finished(analyst)
+    artifact = Artifact(job=job, name="report.txt", size=3, sha256="0" * 64)
+    artifact.file.save("report.txt", ContentFile(b"abc"), save=False)
+    artifact.save()
+    scratch = Path(settings.STATE_DIR) / "scratch" / str(job.pk)
+    scratch.mkdir(parents=True)
+    (scratch / "half.tmp").write_text("half")
+    archive.clean_up(archive.default_days())
+    assert not Job.objects.exists()
+    assert not scratch.exists()
+    assert Artifact.objects.get().job_id == job.pk
+    client.force_login(analyst)
+    response = client.get(artifact.get_absolute_url())
+    assert b"".join(response.streaming_content) == b"abc"
+    response.close()
+    page = client.get(job.get_absolute_url())
+    assert page.status_code == 200
+    assert "4 steps" in page.content.decode()
+    client.force_login(type(analyst).objects.create_user("stranger"))
+    assert client.get(job.get_absolute_url()).status_code == 404
+    assert client.get(artifact.get_absolute_url()).status_code == 404
 
-        before = rows()
-        assert all(before[model] for model in (Job, JobLog, Notification))
-        archive.clean_up(archive.default_days())
-        archive.restore([job.pk])
-        after = rows()
-        assert reload(job).keep is True
-        Job.objects.filter(pk=job.pk).update(keep=False)
-        assert rows() == before
-        assert after[JobLog] == before[JobLog]
-        assert reload(job).status in ENDED
+
+def test_f25_all_rows_of_a_job_come_back_as_they_were(analyst):
+    job = finished(analyst)
+
+    def rows():
+        found = {}
+        for model in (Job, *archive.OF_A_JOB):
+            mine = model.objects.filter(pk=job.pk) if model is Job else model.objects.filter(job=job)
+            found[model] = sorted((sorted(row.items(), key=str) for row in mine.values()), key=str)
+        return found
+
+    before = rows()
+    assert all(before[model] for model in (Job, JobLog, Notification))
+    archive.clean_up(archive.default_days())
+    archive.restore([job.pk])
+    after = rows()
+    assert reload(job).keep is True
+    Job.objects.filter(pk=job.pk).update(keep=False)
+    assert rows() == before
+    assert after[JobLog] == before[JobLog]
+    assert reload(job).status in ENDED

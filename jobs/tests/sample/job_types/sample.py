@@ -267,6 +267,12 @@ def odd_end(tracker: Any, parameters: dict[str, Any]) -> Any:
     return ODD_ENDS[parameters["which"]]()
 
 
+@register("sample_garbage", label="Speaks nonsense to its worker", hidden=True)
+def garbage(tracker: Any, parameters: dict[str, Any]) -> None:
+    os.write(tracker._outlet.pipe, (3).to_bytes(4, "little") + b"abc")
+    sleep_stubbornly()
+
+
 class KeepFile(forms.Form):
     bytes = forms.IntegerField(initial=5_000_000)
     file_limit = forms.IntegerField(required=False, help_text="No file of this process may grow larger: as on a full disk.")
