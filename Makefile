@@ -31,7 +31,7 @@ test-scaled: .venv/installed-dev  ## The same tests on a PostgreSQL and a Redis 
 	@$(BIN)/python -m jobs.tests.run --scaled
 
 chaos: .venv/installed-dev  ## 300 jobs while something is killed every other second, then the books are checked (SEED=n)
-	@$(BIN)/python -m jobs.tests.chaos $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -m osint.tests.chaos $(if $(SEED),--seed $(SEED))
 
 check: .venv/installed-dev  ## Format, lint, types, imports, templates, migrations, settings, then the tests
 	$(BIN)/ruff format --check .
