@@ -1,10 +1,13 @@
 """Real workers, real children, real signals, on the test database."""
 
+from datetime import timedelta
+
 import psutil
 import pytest
 from django.db import transaction
 from django.utils import timezone
 
+from jobs import broker
 from jobs.errors import Kind
 from jobs.manager import JobManager
 from jobs.models import Job, JobAttempt, JobLog, Notification, WorkerProcess
@@ -205,3 +208,18 @@ def test_a_cancelled_job_is_continued_by_a_new_one(cluster, gate, analyst):
     assert (row.status, row.completed_steps, row.result_data) == (
         Status.COMPLETED, 5, {"here": ["item 3", "item 4", "item 5"], "settled": 2, "at": 5},
     )  # fmt: skip
+
+
+def test_a_worker_that_does_upkeep_is_not_taken_for_idle(start_cluster, gate):
+    """The one worker has a scheduled task: a due job waits for it, and the watchdog leaves both alone."""
+    cluster = start_cluster(max_concurrent_jobs=1, unclaimed_s=0.6)
+    sentinel = psutil.Process(cluster.process.pid).children()[0]
+    broker.async_task("jobs.tests.sample.upkeep.slow", str(gate), broker=broker.broker_for("default"), cluster="default")
+    began = wait_for(lambda: WorkerProcess.objects.exclude(upkeep="").first(), "the task to be seen").seen_at
+    job = create(parameters={"total": 1})
+    wait_for(lambda: WorkerProcess.objects.get().seen_at > began + timedelta(seconds=3), "many looks of the watchdog")
+    assert (status_of(job), sentinel.is_running()) == (Status.PENDING, True)
+    gate.open_to(1)
+    wait_for(lambda: ended(job), "the job")
+    assert WorkerProcess.objects.get().upkeep == ""
+    assert psutil.Process(cluster.process.pid).children() == [sentinel]
