@@ -389,8 +389,7 @@ def without_figures(text: str) -> str:
 
 
 def prepare_process() -> None:
-    """Before the first fork: one kept connection per process, and no pool, which does not survive a fork."""
+    """Before the first fork: one kept connection per process."""
     for connection in connections.all():
         connection.close()
         connection.settings_dict["CONN_MAX_AGE"] = None
-        connection.settings_dict["OPTIONS"].pop("pool", None)
