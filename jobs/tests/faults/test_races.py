@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import time_machine
 from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
@@ -148,6 +149,17 @@ def test_f24_cleanup_fires_twice(analyst):
     assert Archive.objects.count() == 1
     assert ArchivedJob.objects.count() == 20
     assert not Job.objects.filter(pk__in=[job.pk for job in jobs]).exists()
+
+
+def test_f24_a_task_that_fires_again_while_it_works_does_nothing(db):
+    """Until the first one is done; one that crashed holds the lock no longer than it said."""
+    minute = timedelta(minutes=1)
+    with upkeep.alone("task", minute) as first, upkeep.alone("task", minute) as second, upkeep.alone("other", minute) as other:
+        assert (first, second, other) == (True, False, True)
+    with upkeep.alone("task", minute) as again:
+        assert again is True
+        with time_machine.travel(timezone.now() + 2 * minute), upkeep.alone("task", minute) as after_a_crash:
+            assert after_a_crash is True
 
 
 def test_f24_two_rescuers(analyst, monkeypatch):
