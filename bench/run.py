@@ -339,18 +339,30 @@ def cleanup(user: Any, jobs: int = 100_000, lines: int = 10) -> None:
         JobLog.objects.bulk_create(JobLog(job=job, seq=n + 1, message=f"Line {n} of what it did") for job in rows for n in range(lines))
     began = time.monotonic()
     process = subprocess.Popen([sys.executable, "manage.py", "cleanup_jobs"], cwd=ROOT, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
+    peak = 0.0
+    while process.poll() is None:
+        peak = max(peak, peak_mb(process.pid))
+        time.sleep(0.05)
     seconds = time.monotonic() - began
     archived = ArchivedJob.objects.count()
     say(
-        "cleanup", jobs=archived, log_rows=archived * lines, seconds=seconds, jobs_per_s=archived / seconds, peak_mb=usage.ru_maxrss / 1024,
-        exit_status=status, bare_process_mb=django_mb(),
+        "cleanup", jobs=archived, log_rows=archived * lines, seconds=seconds, jobs_per_s=archived / seconds, peak_mb=peak,
+        exit_status=process.returncode, bare_process_mb=django_mb(),
     )  # fmt: skip
 
 
 def django_mb() -> float:
-    code = "import django, resource; django.setup(); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    code = "import django, os; django.setup(); from bench.run import peak_mb; print(peak_mb(os.getpid()))"
     return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout)
+
+
+def peak_mb(pid: int) -> float:
+    """Its largest resident size so far. Not rusage's: that of a child begins with the size of its parent."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0.0)
 
 
 def idle_stack(seconds: float = 10) -> None:

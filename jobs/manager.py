@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, cast
 
 import orjson
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F, Q
 from django.dispatch import Signal
 from django.utils import timezone
@@ -49,6 +49,7 @@ FRESH: dict[str, Any] = {
 }
 NOT_PAUSED = {"pause_requested_at": None, "pause_reason": "", "paused_by": ""}  # fmt: skip
 
+_WISH = f"SELECT cancel_requested_at, pause_requested_at FROM {Job._meta.db_table} WHERE id = %s AND status = %s AND attempt = %s"
 ENDING = ("log_seq", "revision", "attempt", "queue_name", "name", "created_by_id", "job_type")
 
 LogLine = Mapping[str, Any]  # level, message, and optionally timestamp, step_name, data
@@ -225,7 +226,9 @@ class JobManager:
 
     def wish(self, job_id: uuid.UUID, *, attempt: int) -> Wish | None:
         """What was asked of a running job, without renewing its lease. None: the attempt is over."""
-        found = Job.objects.running(job_id, attempt).values_list("cancel_requested_at", "pause_requested_at").first()
+        with connection.cursor() as cursor:  # asked five times a second for each running job, so without the ORM
+            cursor.execute(_WISH, [items.bound(Job._meta.pk, job_id), Status.RUNNING.value, attempt])
+            found = cursor.fetchone()
         return None if found is None else Wish.of(*found)
 
     def current_attempt(self, job_id: uuid.UUID) -> int:

@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 
 FRAME = struct.Struct("=I")
 SAMPLES_MAX = 240
+SAMPLES_A_WRITE = 5  # the chart of an attempt is written each so many; the figures of the job each time
 DATABASE_AWAY = (DatabaseError, InterfaceError)
 LINES_HELD_MAX = 20_000  # while the database is away; the rest is counted
 PIPE_BYTES = 1 << 20
@@ -394,9 +395,10 @@ class Run:
                 self.job.pk, attempt=self.job.attempt, memory_usage_mb=memory_mb, memory_peak_mb=self.peak_mb,
                 cpu_usage_percent=cpu_percent,
             )  # fmt: skip
-            JobAttempt.objects.filter(job=self.job, number=self.job.attempt).update(
-                samples=self.samples, memory_peak_mb=self.peak_mb, cpu_seconds=cpu_seconds
-            )
+            if len(self.samples) % SAMPLES_A_WRITE == 0:
+                JobAttempt.objects.filter(job=self.job, number=self.job.attempt).update(
+                    samples=self.samples, memory_peak_mb=self.peak_mb, cpu_seconds=cpu_seconds
+                )
         except DATABASE_AWAY:
             return  # measurements are not worth a second try: the next one comes in a second
         self.job.memory_usage_mb, self.job.cpu_usage_percent = memory_mb, cpu_percent
