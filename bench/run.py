@@ -251,21 +251,20 @@ def scrape(user: Any, site: str) -> None:
 def recovery(user: Any) -> None:
     """With the product's own times: cancel, limit, a killed worker; each beside what it is bounded by."""
     from jobs import conf
+    from jobs.manager import JobManager
     from jobs.models import Job, JobAttempt, WorkerProcess
 
-    def running_job(kind: str, **options: Any) -> Any:
-        from jobs.manager import JobManager
-
-        job = JobManager().create_job(kind, created_by=user, **options)
+    def running_job(kind: str) -> Any:
+        job = JobManager().create_job(kind, created_by=user)
         wait(lambda: JobAttempt.objects.filter(job=job, process__pid__isnull=False, outcome="running").exists())
         return job
 
     with running("jobcluster", workers=3):
         wait(lambda: WorkerProcess.objects.count() >= 3)
-        kind, stubborn = [cancel_to_gone(running_job("bench_wait")) for _ in range(20)], [cancel_to_gone(running_job("bench_stubborn"))]
+        cancels = [cancel_to_gone(running_job("bench_wait")) for _ in range(20)]
+        say("cancel_to_gone", **percentiles(cancels, 50, 95), aim_p95_ms=1000)
         grace = conf.get("cancel_grace_s") + conf.get("terminate_grace_s")
-        say("cancel_to_gone", **percentiles(kind, 50, 95), aim_p95_ms=1000)
-        say("cancel_to_gone_ignoring", seconds=stubborn[0], grace_s=grace, aim_s=grace + 2)
+        say("cancel_to_gone_ignoring", seconds=cancel_to_gone(running_job("bench_stubborn")), grace_s=grace, aim_s=grace + 2)
         say("over_limit_to_ended", **percentiles([over_limit(user) for _ in range(5)], 50, 95), aim_ms=1000)
         waits = []
         for _ in range(3):

@@ -38,10 +38,9 @@ class AttemptInline(ReadOnly, TabularInline):
 class QueuePauseForm(forms.ModelForm):
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
-        is_queue = cleaned.get("scope") == QueuePause.Scope.QUEUE
-        known = registry.queues() if is_queue else [kind.name for kind in registry.all_types()]
+        known = registry.pausable(cleaned.get("scope", ""))
         if cleaned.get("name") and cleaned["name"] not in known:
-            self.add_error("name", f"Not known. Known are: {', '.join(sorted(known))}.")
+            self.add_error("name", f"Not known. Known are: {', '.join(known)}.")
         return cleaned
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 from django.db import connection
-from django.db.models import Count
+from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
 from jobs.errors import JobCancelled, Kind
@@ -95,6 +95,14 @@ def counts(job_id: uuid.UUID) -> dict[str, int]:
     """How many items are ok, failed and skipped."""
     found = JobItem.objects.filter(job_id=job_id).order_by().values_list("outcome").annotate(Count("pk"))
     return dict.fromkeys(Outcome.values, 0) | dict(found)
+
+
+def find(job_id: uuid.UUID, outcome: str = "", text: str = "") -> QuerySet:
+    """The items of a job with this outcome, and this text in their name or reason; in the order in which they were met."""
+    rows = JobItem.objects.filter(job_id=job_id).order_by("id")
+    if outcome:
+        rows = rows.filter(outcome=outcome)
+    return rows.filter(Q(key__icontains=text) | Q(reason__icontains=text)) if text else rows
 
 
 def failed_keys(job_id: uuid.UUID) -> list[str]:

@@ -141,6 +141,11 @@ def queues() -> list[str]:
     return ["default", *sorted({t.queue for t in _types.values()} - {"default"})]
 
 
+def pausable(scope: str) -> list[str]:
+    """The names that a QueuePause of this scope ("queue" or "type") may have, sorted."""
+    return sorted(queues() if scope == "queue" else _types)
+
+
 def autodiscover() -> None:
     """Import every file in the `job_types` folder of every installed app."""
     for app in apps.get_app_configs():

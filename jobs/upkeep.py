@@ -36,12 +36,14 @@ def alone(name: str, at_most: timedelta) -> Iterator[bool]:
     TaskLock.objects.get_or_create(name=name, defaults={"until": timezone.now() - timedelta(days=1)})
     until = timezone.now() + at_most
     is_ours = TaskLock.objects.filter(name=name, until__lte=timezone.now()).update(until=until) > 0
+    if not is_ours:
+        yield False
+        return
     worker = current_worker()
     mine = WorkerProcess.objects.filter(name=worker.name if worker else "")
     try:
-        mine.update(upkeep=name if is_ours else "")
-        yield is_ours
+        mine.update(upkeep=name)
+        yield True
     finally:
         mine.update(upkeep="")
-        if is_ours:
-            TaskLock.objects.filter(name=name, until=until).update(until=timezone.now())
+        TaskLock.objects.filter(name=name, until=until).update(until=timezone.now())

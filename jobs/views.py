@@ -45,7 +45,7 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
 @login_required
 @require_GET
 def dashboard(request: HttpRequest) -> HttpResponse:
-    visible = Job.objects.visible_to(request.user).select_related("created_by")
+    visible = visible_jobs(request)
     day_ago = timezone.now() - timedelta(hours=24)
     running = decorate(list(visible.running().order_by("started_at")[:20]))
     failed = decorate(list(visible.filter(status=Status.FAILED, completed_at__gte=day_ago).order_by("-completed_at")[:5]))
@@ -168,15 +168,19 @@ def subject_of(request: HttpRequest, subject_id: Any) -> Any:
 
 def visible_job(request: HttpRequest, job_id: uuid.UUID) -> Job:
     """404 for what is outside the viewer's scope, as for what does not exist."""
-    return get_object_or_404(Job.objects.visible_to(request.user).select_related("created_by"), pk=job_id)
+    return get_object_or_404(visible_jobs(request), pk=job_id)
+
+
+def visible_jobs(request: HttpRequest) -> JobQuerySet:
+    return Job.objects.visible_to(request.user).select_related("created_by")
 
 
 @login_required
 @require_GET
 def job_detail(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
-    if not Job.objects.filter(pk=job_id).exists():
+    job = visible_jobs(request).filter(pk=job_id).first()
+    if job is None:
         return archived_job(request, job_id)
-    job = visible_job(request, job_id)
     decorate([job])
     kind = registry.find(job.job_type)
     attempts = list(job.attempts.order_by("number"))
@@ -436,12 +440,7 @@ def job_keep(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
 def items_shown(request: HttpRequest, job: Job) -> tuple[QuerySet, str, str]:
     """The items that the request asks for, its outcome and its text."""
     outcome, text = request.GET.get("outcome", ""), request.GET.get("q", "").replace("\x00", "").strip()[:200]
-    rows = JobItem.objects.filter(job=job).order_by("id")
-    if outcome in JobItem.Outcome.values:
-        rows = rows.filter(outcome=outcome)
-    if text:
-        rows = rows.filter(Q(key__icontains=text) | Q(reason__icontains=text))
-    return rows, outcome, text
+    return items.find(job.pk, outcome if outcome in JobItem.Outcome.values else "", text), outcome, text
 
 
 @login_required
@@ -527,7 +526,7 @@ def job_bulk(request: HttpRequest) -> HttpResponse:
 
 def chosen_jobs(request: HttpRequest, said: dict[str, Any]) -> tuple[JobQuerySet, str]:
     """The jobs that a bulk action is for, or why there are none."""
-    visible = Job.objects.visible_to(request.user).select_related("created_by").order_by("-created_at", "-id")
+    visible = visible_jobs(request).order_by("-created_at", "-id")
     if said["everything"]:
         filters, problems = filtered(QueryDict(said["query"]), visible)
         if problems:

@@ -3,7 +3,7 @@
 import uuid
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import Http404, QueryDict
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.types import OpenApiTypes
@@ -14,7 +14,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from jobs import bulk, conf
+from jobs import bulk, conf, items
 from jobs.api.problems import Conflict
 from jobs.api.serializers import (
     ArchivedJobSerializer,
@@ -206,15 +206,11 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
     @action(detail=True, filterset_class=None)
     def items(self, request: Request, pk: str) -> Response:
         """What became of each item, in pages."""
-        rows = JobItem.objects.filter(job=self.get_object()).order_by("id")
+        job = self.get_object()
         outcome = request.query_params.get("outcome", "")
         if outcome and outcome not in JobItem.Outcome.values:
             raise ValidationError({"outcome": [f"Must be one of {', '.join(JobItem.Outcome.values)}."]})
-        if outcome:
-            rows = rows.filter(outcome=outcome)
-        text = request.query_params.get("q", "").replace("\x00", "")[:200]
-        if text:
-            rows = rows.filter(Q(key__icontains=text) | Q(reason__icontains=text))
+        rows = items.find(job.pk, outcome, request.query_params.get("q", "").replace("\x00", "")[:200])
         return self.get_paginated_response(ItemSerializer(self.paginate_queryset(rows), many=True).data)
 
     @extend_schema(request=BulkSerializer, responses=OpenApiTypes.OBJECT, filters=False)

@@ -232,6 +232,12 @@ def is_gone(pid: int) -> bool:
         return True
 
 
+def no_two_at_once(job: Job) -> bool:
+    """Whether each attempt ended before the next one began."""
+    runs = list(job.attempts.order_by("number").values_list("started_at", "ended_at"))
+    return all(end is not None and end <= start for (_, end), (start, _) in zip(runs, runs[1:], strict=False))
+
+
 def reload(job: Job) -> Job:
     return Job.objects.get(pk=job.pk)
 

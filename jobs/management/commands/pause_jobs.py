@@ -20,9 +20,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, queue: str | None, type: str | None, reason: str, resume: bool, **options: Any) -> None:
         scope, name = (QueuePause.Scope.QUEUE, queue) if queue else (QueuePause.Scope.TYPE, type)
-        known = registry.queues() if queue else [kind.name for kind in registry.all_types()]
+        known = registry.pausable(scope)
         if name not in known:
-            raise CommandError(f"There is no {scope.label.lower()} {name!r}. Known are: {', '.join(sorted(known))}.")
+            raise CommandError(f"There is no {scope.label.lower()} {name!r}. Known are: {', '.join(known)}.")
         if resume:
             if not QueuePause.objects.filter(scope=scope, name=name).delete()[0]:
                 raise CommandError(f"The {scope.label.lower()} {name!r} is not paused. Nothing was changed.")

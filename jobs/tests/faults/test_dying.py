@@ -9,7 +9,7 @@ import pytest
 from jobs.errors import Kind
 from jobs.models import Job, JobAttempt, WorkerProcess
 from jobs.states import ENDED, Status
-from jobs.tests.fixtures import child_of, create, ended, is_gone, reload, status_of, wait_for
+from jobs.tests.fixtures import child_of, create, ended, is_gone, no_two_at_once, reload, status_of, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.django_db(transaction=True)]
 Outcome = JobAttempt.Outcome
@@ -23,11 +23,6 @@ def family_of(job):
 
 def all_gone(processes):
     return all(is_gone(process.pid) for process in processes)
-
-
-def no_two_at_once(job):
-    runs = list(job.attempts.order_by("number").values_list("started_at", "ended_at"))
-    return all(end is not None and end <= start for (_, end), (start, _) in zip(runs, runs[1:], strict=False))
 
 
 def test_f01_a_killed_child(cluster, gate):

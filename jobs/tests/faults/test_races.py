@@ -28,7 +28,7 @@ from jobs.manager import JobManager
 from jobs.models import Archive, ArchivedJob, Artifact, Job, JobLog, Notification
 from jobs.recovery import Rescuer
 from jobs.states import ENDED, Status
-from jobs.tests.fixtures import ROOT, create, ended, process_environment, reload, status_of, wait_for
+from jobs.tests.fixtures import ROOT, create, ended, no_two_at_once, process_environment, reload, status_of, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.django_db(transaction=True)]
 
@@ -186,8 +186,7 @@ def test_f24_two_clusters_on_one_queue(start_cluster):
     wait_for(lambda: ended(*jobs), "all of them", deadline_s=60)
     assert Counter(Job.objects.values_list("status", "attempt")) == {(Status.COMPLETED, 1): 20, (Status.FAILED, 2): 10}
     for job in jobs:
-        runs = list(job.attempts.order_by("number").values_list("started_at", "ended_at"))
-        assert all(end <= start for (_, end), (start, _) in zip(runs, runs[1:], strict=False))
+        assert no_two_at_once(job)
 
 
 def test_f25_running_kept_and_just_retried_jobs_stay(analyst):

@@ -11,8 +11,7 @@ from django.test import Client
 from jobs.manager import JobManager
 from jobs.models import Job, Notification
 from jobs.states import Status
-from jobs.tests.faults.test_dying import no_two_at_once
-from jobs.tests.fixtures import child_of, close_connection_of_coroutines, create, ended, reload, status_of, wait_for
+from jobs.tests.fixtures import child_of, close_connection_of_coroutines, create, ended, no_two_at_once, reload, status_of, wait_for
 from jobs.tests.servers import Servers
 
 pytestmark = [pytest.mark.integration, pytest.mark.django_db(transaction=True)]
