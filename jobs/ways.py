@@ -33,11 +33,12 @@ def ways_out(job: Job, user: Any) -> list[Way]:
     """Nothing for a job that runs or simply waits for its turn."""
     if job.status == Status.PENDING:
         return waiting(job)
+    if job.status == Status.RUNNING or (job.status == Status.COMPLETED and not job.problem_count):
+        return []
+    counts = items.counts(job.pk)
     if job.status == Status.FAILED:
-        return failed(job, user)
-    if job.status == Status.COMPLETED and job.problem_count:
-        return retry_items(job)
-    return continued(job) if job.status == Status.CANCELLED else []
+        return failed(job, user, counts)
+    return continued(job, counts) if job.status == Status.CANCELLED else retry_items(job, counts)
 
 
 def waiting(job: Job) -> list[Way]:
@@ -54,30 +55,30 @@ def waiting(job: Job) -> list[Way]:
 GIVEN_UP = {"reason": "given up after a failed try"}
 
 
-def failed(job: Job, user: Any) -> list[Way]:
-    retry = Way("retry", "Retry now", f"Starts as soon as a worker is free; {goes_on(job)}.", reverse("job-retry", args=[job.pk]))
-    some, other = retry_items(job), other_parameters(job)
+def failed(job: Job, user: Any, counts: dict[str, int]) -> list[Way]:
+    detail = f"Starts as soon as a worker is free; {goes_on(job, counts)}."
+    retry = Way("retry", "Retry now", detail, reverse("job-retry", args=[job.pk]))
+    some, other = retry_items(job, counts), other_parameters(job)
     if job.error_kind == Kind.LIMIT:
-        more = more_room(job, user)
+        more = more_room(job, user, counts)
         return [*more, *other, *some, *([] if more else [retry])]
     if job.error_kind == Kind.PERMANENT:
         return [*other, *some, retry]
     return [retry, *some, *other]
 
 
-def goes_on(job: Job) -> str:
+def goes_on(job: Job, counts: dict[str, int]) -> str:
     """Where a retry begins, in words."""
     kind = registry.find(job.job_type)
     if not kind or not kind.resumable:
         return "it begins from the start"
-    found = items.counts(job.pk)
-    done = found["ok"] + found["skipped"]
+    done = counts["ok"] + counts["skipped"]
     if not done:
         return "it begins from the start"
     return f"goes on after the {words.count(done, unit_of(job))} that {'is' if done == 1 else 'are'} done"
 
 
-def more_room(job: Job, user: Any) -> list[Way]:
+def more_room(job: Job, user: Any, counts: dict[str, int]) -> list[Way]:
     """Twice the limit that was met, if this person may raise it so far."""
     message = job.error_message.casefold()
     if "memory" in message:
@@ -93,12 +94,12 @@ def more_room(job: Job, user: Any) -> list[Way]:
     except NotAllowed:
         return []
     shown = words.megabytes(2 * limit) if name == "memory_limit_mb" else words.duration(2 * limit)
-    label, detail = f"Continue with {shown} {unit}", f"{goes_on(job).capitalize()}."
+    label, detail = f"Continue with {shown} {unit}", f"{goes_on(job, counts).capitalize()}."
     return [Way("raise_limit", label, detail, reverse("job-retry", args=[job.pk]), values=values)]
 
 
-def retry_items(job: Job) -> list[Way]:
-    count = items.counts(job.pk)["failed"]
+def retry_items(job: Job, counts: dict[str, int]) -> list[Way]:
+    count = counts["failed"]
     if not count:
         return []
     what = words.count(count, unit_of(job))
@@ -114,11 +115,11 @@ def other_parameters(job: Job) -> list[Way]:
     return [Way("other_parameters", "Start again with other parameters", "A new job; this run stays in the history.", url, "GET")]
 
 
-def continued(job: Job) -> list[Way]:
+def continued(job: Job, counts: dict[str, int]) -> list[Way]:
     kind = registry.find(job.job_type)
     if not kind:
         return []
     if not kind.resumable:
         return other_parameters(job)
-    detail = f"A new job; {goes_on(job)}."
+    detail = f"A new job; {goes_on(job, counts)}."
     return [Way("continue", "Continue", detail, reverse("job-continue", args=[job.pk])), *other_parameters(job)]
