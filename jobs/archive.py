@@ -33,7 +33,7 @@ from django.utils import timezone
 
 from jobs import conf, items
 from jobs.manager import cancelled_line, summary_of
-from jobs.models import Archive, ArchivedJob, Job, JobAttempt, JobCheckpoint, JobItem, JobLog, Notification
+from jobs.models import Archive, ArchivedJob, Job, JobAttempt, JobCheckpoint, JobDependency, JobItem, JobLog, Notification
 from jobs.states import ENDED, Status
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ FORMAT = {"format": "fieldwork jobs", "version": 1}
 JOBS_A_QUERY = 50
 LOG_ROWS_MAX = 50_000  # of the jobs of one file, unless a single job has more
 ORPHAN_AGE = timedelta(hours=24)
-OF_A_JOB = (JobAttempt, JobLog, JobItem, JobCheckpoint, Notification)
+OF_A_JOB = (JobAttempt, JobDependency, JobLog, JobItem, JobCheckpoint, Notification)
 
 
 class DamagedArchive(Exception):

@@ -330,7 +330,7 @@ class Ticker:
 
     def say_holds(self, admission: Admission) -> None:
         """Write why due jobs do not start, and take back what no longer holds. Only reasons that change are written."""
-        rows = Job.objects.waiting().filter(queue_name=self.queue, pause_requested_at=None)
+        rows = Job.objects.waiting().filter(queue_name=self.queue, pause_requested_at=None, blocked_by=0)
         due = rows.filter(run_after__lte=timezone.now(), hold_reason="").order_by("-priority", "run_after")
         held = rows.exclude(hold_reason="")
         wanted: dict[str, list[uuid.UUID]] = {}

@@ -49,6 +49,7 @@ class JobFilter(filters.FilterSet):
     priority = filters.MultipleChoiceFilter(choices=[(p.name, p.label) for p in Priority], method="by_priority", label="Priority")
     by = filters.CharFilter(field_name="created_by__username", lookup_expr="exact", label="Started by")
     subject = filters.UUIDFilter(field_name="subject_id", label="Subject")
+    group = filters.UUIDFilter(field_name="group_id", label="Group")
     since = filters.ChoiceFilter(choices=list(PERIODS.items()), method="by_period", label="Created")
     created_after = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte", label="Created from")
     created_before = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt", label="Created before")

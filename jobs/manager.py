@@ -15,13 +15,13 @@ from typing import Any, cast
 
 import orjson
 from django.db import connection, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.dispatch import Signal
 from django.utils import timezone
 
 from jobs import broker, conf, items, live, registry, sql
 from jobs.errors import InvalidParameters, InvalidResult, Kind, NotAllowed, QuotaExceeded
-from jobs.models import Job, JobAttempt, JobLog
+from jobs.models import Job, JobAttempt, JobDependency, JobGroup, JobLog, as_uuid
 from jobs.states import Level, Priority, Status
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 # Sent inside the transaction that ends a job, with an `Ended`, so that the row that tells a person of an
 # end is there exactly when the end is. Receivers only write rows.
 job_ended = Signal()
+# In the same way when the last open job of a group ends, with the group and the `Ended` of that job.
+group_ended = Signal()
 
 # What each published write raises, and what a new attempt begins with.
 NEXT = {"log_seq": sql.plus("log_seq"), "revision": sql.plus("revision")}
@@ -50,7 +52,7 @@ FRESH: dict[str, Any] = {
 NOT_PAUSED = {"pause_requested_at": None, "pause_reason": "", "paused_by": ""}  # fmt: skip
 
 _WISH = f"SELECT cancel_requested_at, pause_requested_at FROM {Job._meta.db_table} WHERE id = %s AND status = %s AND attempt = %s"
-ENDING = ("log_seq", "revision", "attempt", "queue_name", "name", "created_by_id", "job_type")
+ENDING = ("log_seq", "revision", "attempt", "queue_name", "name", "created_by_id", "job_type", "group_id")
 
 LogLine = Mapping[str, Any]  # level, message, and optionally timestamp, step_name, data
 
@@ -79,6 +81,7 @@ class Ended:
     name: str
     created_by_id: int | None
     detail: str
+    group_id: uuid.UUID | None = None
 
 
 class JobManager:
@@ -106,14 +109,21 @@ class JobManager:
         continues: Job | None = None,
         estimated_duration: float | None = None,
         run_after: datetime | None = None,
+        group: JobGroup | None = None,
+        depends_on: Sequence[uuid.UUID] = (),
+        run_if_failed: bool = False,
     ) -> Job:
         """A new PENDING job; a worker is woken once the surrounding transaction commits.
 
-        `continues` is an ended job whose finished items this one does not do again. Raises UnknownJobType,
-        InvalidParameters (a message per field) or QuotaExceeded; nothing is made then.
+        `continues` is an ended job whose finished items this one does not do again. It is held until the jobs
+        `depends_on` are complete, and cancelled when one of them fails for good or is cancelled; with
+        `run_if_failed` it is held until they are over. Raises UnknownJobType, InvalidParameters (a message per
+        field) or QuotaExceeded; nothing is made then.
         """
         kind = registry.get(job_type)
         cleaned = kind.clean(dict(parameters or {}))
+        if kind.needs_subject and subject_id is None:
+            raise InvalidParameters({"subject": [f"{kind.label} works on what was found about a subject: choose one."]})
         check_limits(memory_limit_mb=memory_limit_mb, time_limit_s=time_limit_s, cpu_limit_s=cpu_limit_s, max_retries=max_retries)
         self._check_quota(created_by)
         job = Job(
@@ -131,12 +141,19 @@ class JobManager:
             cpu_limit_s=cpu_limit_s or kind.cpu_limit_s,
             continues_id=continues.pk if continues else None,
             estimated_duration=estimated_duration,
+            group=group,
+            run_if_failed=run_if_failed,
             revision=1,
             log_seq=1,
         )
         job.run_after = run_after or job.created_at
         with transaction.atomic():
+            needed = self._lock_needed(depends_on, run_if_failed)
+            waits_for = [n for n in needed if not n.is_ended]
+            job.blocked_by, job.hold_reason = len(waits_for), waits_for_text([n.name for n in waits_for])
             sql.insert([job])
+            if needed:
+                sql.insert(JobDependency(job=job, needs=n, met=n.is_ended) for n in needed)
             text = f"Created by {name_of(created_by)}"
             if continues is not None:
                 text += f", goes on where job {continues.pk} ended: {items.inherit(continues, job):,} items are done"
@@ -144,6 +161,23 @@ class JobManager:
             self._announce(job.pk, Status.PENDING, 1)
             self._wake(job.queue_name)
         return job
+
+    def create_group(self, name: str, *, created_by: Any = None, subject_id: uuid.UUID | None = None) -> JobGroup:
+        """A group without jobs; make them in the same transaction with `create_job(group=…)`."""
+        return JobGroup.objects.create(name=name[:200], created_by=created_by, subject_id=subject_id)
+
+    def _lock_needed(self, ids: Sequence[uuid.UUID], run_if_failed: bool) -> list[Job]:
+        """The jobs that a new one depends on, locked, so that none of them ends unseen before it is stored."""
+        if not ids:
+            return []
+        found = list(Job.objects.select_for_update().filter(pk__in=ids).order_by("pk"))
+        problems = [f"There is no job with the id {pk}." for pk in set(ids) - {job.pk for job in found}]
+        if not run_if_failed:
+            lost = [job for job in found if job.status in (Status.FAILED, Status.CANCELLED)]
+            problems += [f"“{job.name}” is {job.get_status_display().lower()}, so it will never be complete." for job in lost]
+        if problems:
+            raise InvalidParameters({"depends_on": problems})
+        return found
 
     def _check_quota(self, user: Any) -> None:
         if user is None:
@@ -361,7 +395,7 @@ class JobManager:
             changed = sql.update(Job, mine, changes | NEXT, ENDING)
             if changed is None:
                 return False
-            seq, revision, attempt, queue_name, name, created_by_id, job_type = changed
+            seq, revision, attempt, queue_name, name, created_by_id, job_type, group_id = changed
             ended = {"outcome": outcome, "ended_at": timezone.now(), **attempt_fields}
             sql.update(JobAttempt, {"job_id": job_id, "number": attempt}, ended)
             status = changes["status"]
@@ -371,11 +405,55 @@ class JobManager:
             self._write_log(job_id, seq, attempt, [line])
             self._announce(job_id, status, revision)
             if status != Status.PENDING:
-                told = Ended(job_id, status, attempt, name, created_by_id, detail)
+                told = Ended(job_id, status, attempt, name, created_by_id, detail, group_id and as_uuid(group_id))
                 job_ended.send(sender=JobManager, ended=told)
+                self._settle_others(told)
             elif changes["run_after"] <= timezone.now():
                 self._wake(queue_name)
         return True
+
+    def _settle_others(self, ended: Ended) -> None:
+        """After the end of a job, in its transaction: those that wait for it, and the group that it is in."""
+        if ended.group_id is not None:  # first of all locks, so that two ends in a group are one after the other
+            sql.update(JobGroup, {"id": ended.group_id}, {"revision": sql.plus("revision")})
+        waiting = JobDependency.objects.filter(needs_id=ended.job_id, met=False).order_by("job_id")
+        for pk, dependent, tolerant in list(waiting.values_list("pk", "job_id", "job__run_if_failed")):
+            if ended.status == Status.COMPLETED or tolerant:
+                if JobDependency.objects.filter(pk=pk, met=False).update(met=True):
+                    self._release(dependent)
+            else:
+                was = "failed" if ended.status == Status.FAILED else "was cancelled"
+                reason = f"“{ended.name[:150]}”, which it depends on, {was}"
+                self._cancel_waiting(dependent, {"cancel_requested_at": timezone.now(), "cancel_reason": reason, "cancelled_by": ""})
+        if ended.group_id is not None and not Job.objects.open().filter(group_id=ended.group_id).exists():
+            over = sql.update(JobGroup, {"id": ended.group_id, "completed_at": None}, {"completed_at": timezone.now()})
+            if over is not None:
+                group_ended.send(sender=JobManager, group=JobGroup.objects.get(pk=ended.group_id), last=ended)
+
+    def _release(self, job_id: uuid.UUID) -> None:
+        """One job fewer that this one waits for; due now when it was the last."""
+        open_names = JobDependency.objects.filter(job_id=job_id, met=False).order_by("pk").values_list("needs__name", flat=True)
+        reason = waits_for_text(list(open_names))
+        now = sql.adapted(Job, "run_after", timezone.now())
+        changed = sql.update(
+            Job,
+            {"id": job_id, "status": Status.PENDING, "blocked_by": sql.Expr("> 0")},
+            {
+                "blocked_by": sql.plus("blocked_by", -1),
+                "hold_reason": sql.Expr("CASE WHEN pause_requested_at IS NULL THEN %s ELSE hold_reason END", (reason,)),
+                "run_after": sql.Expr("CASE WHEN blocked_by > 1 THEN run_after ELSE %s END", (now,)),
+                **NEXT,
+            },
+            ("blocked_by", "log_seq", "revision", "attempt", "queue_name"),
+        )  # fmt: skip
+        if changed is None:
+            return
+        blocked_by, seq, revision, attempt, queue_name = changed
+        text = reason or "What it depends on is over: it may start"
+        self._write_log(job_id, seq, attempt, [{"level": Level.INFO, "message": text}])
+        self._announce(job_id, Status.PENDING, revision)
+        if not blocked_by:
+            self._wake(queue_name)
 
     # -- what people ask for ----------------------------------------------------------------------
 
@@ -395,14 +473,15 @@ class JobManager:
                 Job,
                 {"id": job_id, "status": Status.PENDING},
                 {**said, "status": Status.CANCELLED, "completed_at": timezone.now(), **NEXT},
-                ("log_seq", "revision", "attempt"),
+                ("log_seq", "revision", "attempt", "name", "created_by_id", "group_id"),
             )
             if changed is None:
                 return False
-            seq, revision, attempt = changed
+            seq, revision, attempt, name, created_by_id, group_id = changed
             text = cancelled_line(said["cancelled_by"], said["cancel_reason"])
             self._write_log(job_id, seq, attempt, [{"level": Level.WARNING, "message": text}])
             self._announce(job_id, Status.CANCELLED, revision)
+            self._settle_others(Ended(job_id, Status.CANCELLED, attempt, name, created_by_id, text, group_id and as_uuid(group_id)))
         return True
 
     def _cancel_running(self, job_id: uuid.UUID, said: dict[str, Any]) -> bool:
@@ -442,6 +521,7 @@ class JobManager:
             if changed is None:
                 job.refresh_from_db()
                 raise NotAllowed(f"Only a failed job can be retried; this one is {job.get_status_display().lower()}.")
+            self._reopen(job.group_id)
             seq, revision, attempt, queue_name = changed
             (items.try_failed_again if parameters is None else items.start_over)(job_id)
             text = f"Retry asked for by {name_of(by)}"
@@ -476,12 +556,49 @@ class JobManager:
             raise NotAllowed(f"Only a cancelled job can be continued; this one is {job.get_status_display().lower()}.")
         return self._go_on(job, job.parameters, by, continues=job)
 
-    def _go_on(self, job: Job, parameters: Mapping[str, Any], by: Any, continues: Job | None = None) -> Job:
+    def retry_group(self, group: JobGroup, *, by: Any = None) -> list[Job]:
+        """Take up again what failed or was cancelled in a group: failed jobs go on, cancelled ones are continued by new ones.
+
+        Raises NotAllowed while a job of the group is open, or when none failed or was cancelled.
+        """
+        with transaction.atomic():
+            JobGroup.objects.select_for_update().get(pk=group.pk)
+            jobs = list(current_jobs(group))
+            if any(not job.is_ended for job in jobs):
+                raise NotAllowed("Some of its jobs are not over yet. Cancel them first, or wait.")
+            replaced: dict[uuid.UUID, uuid.UUID] = {}
+            taken_up = []
+            for job in jobs:  # in the order in which they were made, so what a job needs comes before it
+                if job.status == Status.FAILED:
+                    taken_up.append(self.retry_job(job.pk, by=by))
+                elif job.status == Status.CANCELLED:
+                    needs = [replaced.get(pk, pk) for pk in job.dependencies.values_list("needs_id", flat=True)]
+                    new = self._go_on(
+                        job, job.parameters, by, job, name=job.name, group=group, depends_on=needs, run_if_failed=job.run_if_failed
+                    )
+                    replaced[job.pk] = new.pk
+                    taken_up.append(new)
+            if not taken_up:
+                raise NotAllowed("None of its jobs failed or was cancelled.")
+            self._reopen(group.pk)
+        return taken_up
+
+    def cancel_group(self, group: JobGroup, reason: str = "", *, by: Any = None) -> int:
+        """Ask all open jobs of a group to stop; returns how many accepted. Those that wait for others come first."""
+        text = reason or f"with the group “{group.name}”"
+        return sum(self.cancel_job(job.pk, text, by=by) for job in reversed(list(current_jobs(group))) if not job.is_ended)
+
+    def _reopen(self, group_id: uuid.UUID | None) -> None:
+        if group_id is not None:
+            sql.update(JobGroup, {"id": group_id}, {"completed_at": None, "revision": sql.plus("revision")})
+
+    def _go_on(self, job: Job, parameters: Mapping[str, Any], by: Any, continues: Job | None = None, **place: Any) -> Job:
+        """`place` is its name and where it stands among others: name, group, depends_on, run_if_failed."""
         with transaction.atomic():
             new = self.create_job(
                 job.job_type, parameters=parameters, created_by=by or job.created_by, subject_id=job.subject_id, priority=job.priority,
                 max_retries=job.max_retries, memory_limit_mb=job.memory_limit_mb, time_limit_s=job.time_limit_s,
-                cpu_limit_s=job.cpu_limit_s, continues=continues,
+                cpu_limit_s=job.cpu_limit_s, continues=continues, **place,
             )  # fmt: skip
             if continues is None:
                 Job.objects.filter(pk=new.pk).update(continues_id=job.pk)
@@ -540,7 +657,8 @@ class JobManager:
         with transaction.atomic():
             queue_name = Job.objects.filter(pk=job_id).values_list("queue_name", flat=True).first()
             waiting = {"status": Status.PENDING, "pause_requested_at": sql.NOT_NULL}
-            if self._say(job_id, waiting, {**NOT_PAUSED, "hold_reason": ""}, text):
+            blocked = JobDependency.objects.filter(job_id=job_id, met=False).order_by("pk").values_list("needs__name", flat=True)
+            if self._say(job_id, waiting, {**NOT_PAUSED, "hold_reason": waits_for_text(list(blocked))}, text):
                 self._wake(str(queue_name))
                 return True
             return self._say(job_id, {"status": Status.RUNNING, "pause_requested_at": sql.NOT_NULL}, NOT_PAUSED, text)
@@ -567,7 +685,7 @@ class JobManager:
 
     def hold(self, job_ids: Iterable[uuid.UUID], reason: str) -> int:
         """Say why waiting jobs do not start ('' releases them). Writes only rows whose reason changes; paused ones stay."""
-        waiting = Job.objects.waiting().filter(pk__in=list(job_ids), pause_requested_at=None).filter(~Q(hold_reason=reason))
+        waiting = Job.objects.waiting().filter(pk__in=list(job_ids), pause_requested_at=None, blocked_by=0).filter(~Q(hold_reason=reason))
         return waiting.update(hold_reason=reason, revision=F("revision") + 1)
 
     # -- helpers ----------------------------------------------------------------------------------
@@ -606,6 +724,20 @@ def running(job_id: uuid.UUID, attempt: int | None = None) -> dict[str, Any]:
     """The condition of a write about a running job; with `attempt`, the fence."""
     mine = {"id": job_id, "status": Status.RUNNING}
     return mine if attempt is None else {**mine, "attempt": attempt}
+
+
+def waits_for_text(names: Sequence[str]) -> str:
+    """Why a job that depends on others is held; empty when it waits for none."""
+    if not names:
+        return ""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"Waits for “{names[0][:120]}”{more}"
+
+
+def current_jobs(group: JobGroup) -> QuerySet:
+    """The jobs of a group in the order in which they were made, without those that a later one of it continues."""
+    continued = Job.objects.filter(group=group, continues_id__isnull=False).order_by().values("continues_id")
+    return Job.objects.filter(group=group).exclude(pk__in=continued).order_by("created_at", "pk")
 
 
 def name_of(user: Any) -> str:

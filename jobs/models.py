@@ -23,6 +23,30 @@ from jobs.states import ENDED, OPEN, Level, Priority, Status
 CLAIMABLE = Q(status=Status.PENDING, hold_reason="")
 
 
+class JobGroup(models.Model):
+    """Jobs that were started as one: with one page, one progress, one cancel and retry, and one notification at the end."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    name = models.CharField(max_length=200)
+    subject_id = models.UUIDField(null=True, blank=True)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="job_groups")
+    created_at = models.DateTimeField(default=timezone.now)
+    completed_at = models.DateTimeField(null=True, blank=True, help_text="When the last of its jobs ended; empty while one is open.")
+    revision = models.PositiveBigIntegerField(default=0, help_text="Raised by each end of a job; its row lock puts these in order.")
+
+    objects = JobQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-created_at", "-id")
+        indexes = (models.Index(fields=("subject_id", "-created_at"), name="group_subject_created"),)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("group-detail", args=[self.pk])
+
+
 class Job(models.Model):
     Status = Status
     Priority = Priority
@@ -79,6 +103,12 @@ class Job(models.Model):
     pause_reason = models.CharField(max_length=300, blank=True)
     paused_by = models.CharField(max_length=150, blank=True, help_text="Empty: it made way and goes on by itself.")
     continues_id = models.UUIDField(null=True, blank=True, db_index=True, help_text="The job whose work this one goes on with.")
+    group = models.ForeignKey(JobGroup, null=True, blank=True, on_delete=models.SET_NULL, related_name="jobs")
+    depends_on: Any = models.ManyToManyField(
+        "self", symmetrical=False, through="JobDependency", through_fields=("job", "needs"), related_name="dependents"
+    )
+    blocked_by = models.PositiveIntegerField(default=0, help_text="How many jobs that it depends on are not over.")
+    run_if_failed = models.BooleanField(default=False, help_text="Starts also when a job that it depends on failed or was cancelled.")
     keep = models.BooleanField(default=False, help_text="Cleanup leaves it alone.")
 
     objects = JobQuerySet.as_manager()
@@ -138,6 +168,25 @@ class Job(models.Model):
     @property
     def is_ended(self) -> bool:
         return self.status in ENDED
+
+
+class JobDependency(models.Model):
+    """`job` is held until `needs` is complete; `met` says that it waits for it no longer."""
+
+    id = models.BigAutoField(primary_key=True)
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="dependencies", db_index=False)
+    # keeps the id of an archived job, whose row is gone
+    needs = models.ForeignKey(Job, on_delete=models.DO_NOTHING, db_constraint=False, related_name="needed_by")
+    met = models.BooleanField(default=False)
+
+    objects = OfJobQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("job", "id")
+        constraints = (models.UniqueConstraint(fields=("job", "needs"), name="dependency_once"),)
+
+    def __str__(self) -> str:
+        return f"{self.job_id} needs {self.needs_id}"
 
 
 class JobAttempt(models.Model):
@@ -321,11 +370,12 @@ class Artifact(models.Model):
 
 
 class Notification(models.Model):
-    """One person is told of one end of one job."""
+    """One person is told of one end of one job, or of a group by the job that was its last."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="notifications")
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="notifications")
+    group = models.ForeignKey(JobGroup, null=True, blank=True, on_delete=models.CASCADE, related_name="notifications")
     attempt = models.PositiveIntegerField()
     status = models.CharField(max_length=9, choices=Status.choices)
     text = models.CharField(max_length=500)
@@ -345,6 +395,9 @@ class Notification(models.Model):
 
     def __str__(self) -> str:
         return self.text
+
+    def get_absolute_url(self) -> str:
+        return (self.group or self.job).get_absolute_url()
 
 
 class WorkerProcess(models.Model):

@@ -1,6 +1,7 @@
 """JobNotificationService: who is told of what, in the page and by e-mail."""
 
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -13,8 +14,9 @@ from django.dispatch import receiver
 from django.utils import timezone
 
 from jobs import conf, live, sql, words
-from jobs.manager import Ended, JobManager, job_ended, summary_of
-from jobs.models import Job, Notification
+from jobs.manager import Ended, JobManager, group_ended, job_ended, summary_of
+from jobs.models import Job, JobGroup, Notification
+from jobs.presentation import group_end
 from jobs.states import Status
 
 DIGEST_MAX = 20  # jobs that one mail describes
@@ -56,12 +58,17 @@ class JobNotificationService:
         job = Job.objects.only("id", "name", "created_by_id", "attempt").get(pk=job_id)
         self.tell(Ended(job.pk, status, job.attempt, job.name, job.created_by_id, detail))
 
-    def tell(self, ended: Ended) -> None:
-        """One row per person and attempt, so that a second call for the same end adds nothing."""
+    def tell(self, ended: Ended, group: JobGroup | None = None) -> None:
+        """One row per person and attempt, so that a second call for the same end adds nothing.
+
+        With `group`, `ended` is the end of the group, of which its last job is the sign.
+        """
         if ended.created_by_id is None:
             return
         text = f"{ended.name}: {ended.detail or ended.status.label.lower()}"[:500]
-        row = Notification(user_id=ended.created_by_id, job_id=ended.job_id, attempt=ended.attempt, status=ended.status, text=text)
+        row = Notification(
+            user_id=ended.created_by_id, job_id=ended.job_id, attempt=ended.attempt, status=ended.status, text=text, group=group
+        )  # fmt: skip
         if ended.status == Status.FAILED:
             row.mail_due_at = row.created_at
         sql.insert([row], ignore_conflicts=True)
@@ -86,23 +93,25 @@ class JobNotificationService:
         due = Notification.objects.filter(mail_due_at__lte=timezone.now())
         sent = 0
         for user in get_user_model().objects.filter(pk__in=due.order_by().values("user")):
-            rows = list(due.filter(user=user).select_related("job").order_by("created_at"))
+            rows = list(due.filter(user=user).select_related("job", "group").order_by("created_at"))
             try:
                 if user.email and user.is_active:
-                    sent += self.send_digest(user.email, [row.job for row in rows])
+                    sent += self.send_digest(user.email, rows)
             except OSError as error:  # smtplib's exceptions are OSErrors too
                 self.mail_failed(rows, error)
             else:
                 Notification.objects.filter(pk__in=[row.pk for row in rows]).update(mail_due_at=None, mail_error="")
         return sent
 
-    def send_digest(self, user_email: str, jobs: list[Job]) -> int:
-        if len(jobs) == 1:
-            return self.send_email_notification(user_email, jobs[0])
-        parts = [f"{job.name}\n{describe(job)}" for job in jobs[:DIGEST_MAX]]
-        if len(jobs) > DIGEST_MAX:
-            parts.append(f"And {len(jobs) - DIGEST_MAX:,} more.")
-        return send_mail(f"{words.count(len(jobs), 'job')} failed", "\n\n\n".join(parts), None, [user_email])
+    def send_digest(self, user_email: str, rows: list[Notification]) -> int:
+        first = rows[0]
+        if len(rows) == 1 and first.group is None:
+            return self.send_email_notification(user_email, first.job)
+        subject = one_line(f"Failed: {first.group}") if len(rows) == 1 else f"{words.count(len(rows), 'job')} failed"
+        parts = [f"{row.job.name}\n{describe(row.job)}" if row.group is None else describe_group(row) for row in rows[:DIGEST_MAX]]
+        if len(rows) > DIGEST_MAX:
+            parts.append(f"And {len(rows) - DIGEST_MAX:,} more.")
+        return send_mail(subject, "\n\n\n".join(parts), None, [user_email])
 
     def mail_failed(self, rows: list[Notification], error: OSError) -> None:
         delays = conf.get("mail_delays_s")
@@ -127,6 +136,11 @@ def describe(job: Job) -> str:
     return "\n\n".join(part for part in (describe_end(job), job.error_advice, where) if part)
 
 
+def describe_group(row: Notification) -> str:
+    where = f"{settings.PUBLIC_URL}{row.get_absolute_url()}" if settings.PUBLIC_URL else ""
+    return "\n\n".join(part for part in (row.text, where) if part)
+
+
 def describe_end(job: Job) -> str:
     """What came of a job, in one line."""
     if job.status == Status.FAILED:
@@ -136,5 +150,15 @@ def describe_end(job: Job) -> str:
 
 @receiver(job_ended, sender=JobManager)
 def tell_creator(sender: Any, ended: Ended, **_: Any) -> None:
-    if ended.status in TOLD:
+    if ended.status in TOLD and ended.group_id is None:
         JobNotificationService().tell(ended)
+
+
+@receiver(group_ended, sender=JobManager)
+def tell_of_group(sender: Any, group: JobGroup, last: Ended, **_: Any) -> None:
+    """The jobs of a group are told of together, once the last of them is over."""
+    status, detail = group_end(group)
+    if status in TOLD:
+        JobNotificationService().tell(
+            replace(last, status=status, name=group.name, created_by_id=group.created_by_id, detail=detail), group
+        )

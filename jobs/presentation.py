@@ -10,8 +10,8 @@ from typing import Any
 from django.utils import timezone
 
 from jobs import conf, registry, words
-from jobs.manager import cancelled_line, summary_of
-from jobs.models import Job
+from jobs.manager import cancelled_line, current_jobs, summary_of
+from jobs.models import Job, JobGroup
 from jobs.resources import unserved_queues
 from jobs.states import Status
 
@@ -197,6 +197,51 @@ def decorate(jobs: list[Job]) -> list[Job]:
         job.left = left_s(job, now)
         job.type_label = type_label(job.job_type)
     return jobs
+
+
+@dataclass(frozen=True)
+class GroupState:
+    """How a group stands: `percent` is the mean of its jobs, each of which counts the same."""
+
+    badge: Badge
+    sentence: str
+    percent: float
+    jobs: list[Job]
+
+
+def group_state(group: JobGroup) -> GroupState:
+    """What page, API and terminal show of a group. Three queries, however many jobs."""
+    jobs = decorate(list(current_jobs(group).select_related("created_by")))
+    done = sum(job.status == Status.COMPLETED for job in jobs)
+    shares = sum(100.0 if job.is_ended else job.percent or 0.0 for job in jobs)
+    percent = shares / len(jobs) if jobs else 0.0
+    if all(job.is_ended for job in jobs):
+        status, detail = end_of(jobs)
+        return GroupState(Badge(status.lower(), status.label), detail, percent, jobs)
+    running = [job for job in jobs if job.status == Status.RUNNING]
+    parts = [f"{done} of {words.count(len(jobs), 'job')} done"]
+    parts += [f"{job.name}: {job.sentence}" for job in running[:2]]
+    if not running:
+        first = next(job for job in jobs if not job.is_ended)
+        parts.append(f"{first.name}: {first.sentence}")
+    shown = Badge("running", "Running") if running else first.badge
+    return GroupState(shown, " · ".join(parts), percent, jobs)
+
+
+def group_end(group: JobGroup) -> tuple[Status, str]:
+    """How a group ended, in one line."""
+    return end_of(list(current_jobs(group)))
+
+
+def end_of(jobs: list[Job]) -> tuple[Status, str]:
+    failed = [job for job in jobs if job.status == Status.FAILED]
+    done = f"{sum(job.status == Status.COMPLETED for job in jobs)} of {words.count(len(jobs), 'job')} done"
+    if failed:
+        return Status.FAILED, f"{done} · {failed[0].name}: {sentence(failed[0])}"
+    cancelled = [job for job in jobs if job.status == Status.CANCELLED]
+    if cancelled:
+        return Status.CANCELLED, f"{done} · {sentence(cancelled[0])}"
+    return Status.COMPLETED, " · ".join(filter(None, (summary_of(job.job_type, job.result_data) for job in jobs))) or done
 
 
 def type_label(job_type: str) -> str:

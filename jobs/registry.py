@@ -56,6 +56,7 @@ class JobType:
     permanent: tuple[type[BaseException], ...] = ()
     help: str = ""
     result_template: str = ""  # a template for the result on the job's page; gets `job` and `result`
+    needs_subject: bool = False  # works on what was found about a subject
     hidden: bool = False  # not offered in forms (benchmarks, tests)
 
     @property

@@ -21,6 +21,9 @@ urlpatterns = [
     path("jobs/<uuid:job_id>/keep/", views.job_keep, name="job-keep"),
     path("jobs/<uuid:job_id>/items/", views.job_items, name="job-items"),
     path("jobs/<uuid:job_id>/items.csv", views.job_items_csv, name="job-items-csv"),
+    path("groups/<uuid:group_id>/", views.group_detail, name="group-detail"),
+    path("groups/<uuid:group_id>/cancel/", views.group_cancel, name="group-cancel"),
+    path("groups/<uuid:group_id>/retry/", views.group_retry, name="group-retry"),
     path("artifacts/<uuid:artifact_id>/", views.artifact, name="artifact"),
     path("notifications/", views.notifications, name="notifications"),
 ]

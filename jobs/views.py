@@ -17,13 +17,13 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from jobs import bulk, conf, items, registry
+from jobs import bulk, conf, items, registry, words
 from jobs.errors import MEANING, InvalidParameters, NotAllowed, UnknownJobType
 from jobs.filters import PERIODS, STATES, JobFilter, filtered, state_query
 from jobs.forms import BulkForm, CancelForm, JobOptionsForm, RetryForm
 from jobs.manager import JobManager
-from jobs.models import ArchivedJob, Artifact, Job, JobItem, JobLog, Notification
-from jobs.presentation import Badge, badge, chart, decorate, live_fields, pace, type_label, unit_of
+from jobs.models import ArchivedJob, Artifact, Job, JobGroup, JobItem, JobLog, Notification
+from jobs.presentation import Badge, badge, chart, decorate, group_state, live_fields, pace, type_label, unit_of
 from jobs.queries import JobQuerySet, subjects_of
 from jobs.resources import ResourceManager, live_workers, unserved_queues
 from jobs.states import Level, Priority, Status
@@ -214,9 +214,17 @@ def job_detail(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
             "items": items.counts(job.pk),
             "can_pause": job.status == Status.PENDING or bool(kind and kind.resumable),
             "continues": linked(request, job.continues_id),
+            "group": JobGroup.objects.visible_to(request.user).filter(pk=job.group_id).first() if job.group_id else None,
+            "needs": neighbours(request, Q(needed_by__job=job)),
+            "needed_by": neighbours(request, Q(dependencies__needs=job)),
             "continued_by": Job.objects.visible_to(request.user).filter(continues_id=job.pk).first(),
         },
     )
+
+
+def neighbours(request: HttpRequest, which: Q) -> list[Job]:
+    """The jobs that one depends on, or that depend on it, as far as the viewer may see them."""
+    return decorate(list(visible_jobs(request).filter(which).order_by("created_at")[:50]))
 
 
 def linked(request: HttpRequest, job_id: uuid.UUID | None) -> Job | None:
@@ -434,6 +442,64 @@ def job_keep(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
     return asked(request, job, lambda: JobManager().set_keep(job.pk, keep, by=request.user), said)
 
 
+# -- groups -----------------------------------------------------------------------------------------
+
+
+def visible_group(request: HttpRequest, group_id: uuid.UUID) -> JobGroup:
+    return get_object_or_404(JobGroup.objects.visible_to(request.user).select_related("created_by"), pk=group_id)
+
+
+@login_required
+@require_GET
+def group_detail(request: HttpRequest, group_id: uuid.UUID) -> HttpResponse:
+    """Jobs that were started as one: how far they are together, and each with what it waits for."""
+    group = visible_group(request, group_id)
+    state = group_state(group)
+    artifacts = Artifact.objects.filter(job_id__in=[job.pk for job in state.jobs]).order_by("created_at")
+    ended = all(job.is_ended for job in state.jobs)
+    return render(
+        request,
+        "jobs/group.html",
+        {
+            "group": group,
+            "state": state,
+            "jobs": state.jobs,
+            "done": sum(job.status == Status.COMPLETED for job in state.jobs),
+            "artifacts": list(artifacts),
+            "ended": ended,
+            "can_retry": ended and any(job.status in (Status.FAILED, Status.CANCELLED) for job in state.jobs),
+            "subject": subject_of(request, group.subject_id),
+        },
+    )
+
+
+@login_required
+@require_POST
+def group_cancel(request: HttpRequest, group_id: uuid.UUID) -> HttpResponse:
+    group = visible_group(request, group_id)
+    count = JobManager().cancel_group(group, by=request.user)
+    if count:
+        messages.success(request, f"{count} of its jobs will stop. What is done is kept.")
+    else:
+        messages.error(request, "All of its jobs have ended already. Nothing was changed.")
+    return redirect(group)
+
+
+@login_required
+@require_POST
+def group_retry(request: HttpRequest, group_id: uuid.UUID) -> HttpResponse:
+    group = visible_group(request, group_id)
+    try:
+        taken_up = JobManager().retry_group(group, by=request.user)
+    except NotAllowed as error:
+        messages.error(request, f"{error} Nothing was changed.")
+    else:
+        messages.success(
+            request, f"{len(taken_up)} of its jobs {'is' if len(taken_up) == 1 else 'are'} taken up again; what is done stays."
+        )
+    return redirect(group)
+
+
 # -- items ------------------------------------------------------------------------------------------
 
 
@@ -560,5 +626,5 @@ def notifications(request: HttpRequest) -> HttpResponse:
     if request.method == "POST":
         mine.filter(read_at=None).update(read_at=timezone.now())
         return redirect("notifications")
-    rows = list(mine.select_related("job")[:100])
+    rows = list(mine.select_related("job", "group")[:100])
     return render(request, "jobs/notifications.html", {"rows": rows})

@@ -10,8 +10,8 @@ from jobs.bulk import ACTIONS
 from jobs.errors import MEANING, InvalidParameters, UnknownJobType
 from jobs.forms import priorities_for
 from jobs.manager import JobManager, check_limits, check_rights
-from jobs.models import ArchivedJob, Artifact, Job, JobAttempt, JobItem, JobLog
-from jobs.presentation import badge, left_s, percent, sentence
+from jobs.models import ArchivedJob, Artifact, Job, JobAttempt, JobGroup, JobItem, JobLog
+from jobs.presentation import badge, group_state, left_s, percent, sentence
 from jobs.queries import subjects_of
 from jobs.states import Level, Priority
 from jobs.ways import ways_out
@@ -56,7 +56,7 @@ class JobSerializer(serializers.ModelSerializer):
             "memory_usage_mb", "memory_peak_mb", "cpu_usage_percent", "result_data", "error_message", "error_kind",
             "error_advice", "retry_count", "max_retries", "worker_id", "attempt", "revision", "log_seq",
             "cancel_requested_at", "cancel_reason", "pause_requested_at", "pause_reason", "memory_limit_mb", "time_limit_s",
-            "cpu_limit_s", "keep", "continues_id",
+            "cpu_limit_s", "keep", "continues_id", "group_id", "run_if_failed",
         )  # fmt: skip
         read_only_fields = fields
 
@@ -97,11 +97,13 @@ class JobDetailSerializer(JobSerializer):
     items = serializers.SerializerMethodField(help_text="How many items are ok, failed and skipped.")
     ways = serializers.SerializerMethodField(help_text="Ways on from here, the likeliest first.")
     error_meaning = serializers.SerializerMethodField(help_text="What an error of this kind means, in plain words.")
+    depends_on = serializers.SerializerMethodField(help_text="Ids of the jobs that must be complete before this one starts.")
 
     class Meta:
         model = Job
         fields = (
-            *JobSerializer.Meta.fields, "parameters", "error_traceback", "error_meaning", "artifacts", "attempts", "items", "ways"
+            *JobSerializer.Meta.fields,
+            "parameters", "error_traceback", "error_meaning", "artifacts", "attempts", "items", "ways", "depends_on",
         )  # fmt: skip
         read_only_fields = fields
 
@@ -113,6 +115,10 @@ class JobDetailSerializer(JobSerializer):
     def get_ways(self, job: Job) -> list[dict[str, Any]]:
         return list(WaySerializer(ways_out(job, self.context["request"].user), many=True).data)
 
+    @extend_schema_field(serializers.ListField(child=serializers.UUIDField()))
+    def get_depends_on(self, job: Job) -> list[Any]:
+        return list(job.dependencies.values_list("needs_id", flat=True))
+
     def get_error_meaning(self, job: Job) -> str:
         return MEANING.get(job.error_kind, "")
 
@@ -121,6 +127,28 @@ class ItemSerializer(serializers.ModelSerializer):
     class Meta:
         model = JobItem
         fields = ("key", "outcome", "kind", "reason", "attempt", "at")
+
+
+class GroupSerializer(serializers.ModelSerializer):
+    """Jobs that were started as one. `jobs` are those that count: without those that a later one continues."""
+
+    url = serializers.CharField(source="get_absolute_url", read_only=True)
+    created_by = serializers.CharField(source="created_by.username", default=None, read_only=True)
+    state = serializers.CharField(source="shown.badge.label")
+    sentence = serializers.CharField(source="shown.sentence", help_text="How it stands, in words.")
+    progress_percent = serializers.FloatField(source="shown.percent", help_text="The mean of its jobs.")
+    jobs = JobSerializer(source="shown.jobs", many=True, read_only=True)
+
+    class Meta:
+        model = JobGroup
+        fields = (
+            "id", "url", "name", "subject_id", "created_by", "created_at", "completed_at", "state", "sentence", "progress_percent", "jobs",
+        )  # fmt: skip
+        read_only_fields = fields
+
+    def to_representation(self, group: Any) -> dict[str, Any]:
+        group.shown = group_state(group)
+        return super().to_representation(group)
 
 
 class ArchivedJobSerializer(serializers.ModelSerializer):
@@ -161,6 +189,10 @@ class NewJobSerializer(Strict):
     memory_limit_mb = serializers.IntegerField(required=False)
     time_limit_s = serializers.IntegerField(required=False)
     cpu_limit_s = serializers.IntegerField(required=False)
+    depends_on = serializers.ListField(
+        child=serializers.UUIDField(), required=False, max_length=100, help_text="It starts once these jobs are complete."
+    )
+    run_if_failed = serializers.BooleanField(default=False, help_text="It starts also when one of them fails or is cancelled.")
 
     def validate_job_type(self, value: str) -> str:
         try:
@@ -179,6 +211,13 @@ class NewJobSerializer(Strict):
             raise serializers.ValidationError("There is no subject with this id.")
         return value
 
+    def validate_depends_on(self, value: list[Any]) -> list[Any]:
+        visible = set(Job.objects.visible_to(self.context["request"].user).filter(pk__in=value).values_list("pk", flat=True))
+        problems = [f"There is no job with the id {pk}." for pk in value if pk not in visible]
+        if problems:
+            raise serializers.ValidationError(problems)
+        return value
+
     def create(self, validated_data: dict[str, Any]) -> Job:
         user = self.context["request"].user
         limits = {name: validated_data.get(name) for name in LIMITS}
@@ -194,9 +233,10 @@ LIMITS = ("memory_limit_mb", "time_limit_s", "cpu_limit_s")
 
 
 def as_validation_error(error: InvalidParameters) -> serializers.ValidationError:
-    """Limits are fields of the request; everything else is a parameter of the type."""
-    limits = {name: texts for name, texts in error.errors.items() if name in (*LIMITS, "max_retries")}
-    return serializers.ValidationError(limits or {"parameters": error.errors})
+    """Limits, subject and dependencies are fields of the request; everything else is a parameter of the type."""
+    fields = {"subject": "subject_id", **{name: name for name in (*LIMITS, "max_retries", "depends_on")}}
+    own = {fields[name]: texts for name, texts in error.errors.items() if name in fields}
+    return serializers.ValidationError(own or {"parameters": error.errors})
 
 
 class ReasonSerializer(Strict):

@@ -19,6 +19,7 @@ from jobs.api.problems import Conflict
 from jobs.api.serializers import (
     ArchivedJobSerializer,
     BulkSerializer,
+    GroupSerializer,
     ItemSerializer,
     JobDetailSerializer,
     JobSerializer,
@@ -32,7 +33,7 @@ from jobs.api.serializers import (
 from jobs.errors import InvalidParameters, NotAllowed, UnknownJobType
 from jobs.filters import JobFilter
 from jobs.manager import JobManager
-from jobs.models import ArchivedJob, Job, JobItem, JobLog
+from jobs.models import ArchivedJob, Job, JobGroup, JobItem, JobLog
 from jobs.resources import ResourceManager
 from jobs.states import Level, Status
 
@@ -259,3 +260,42 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
     def stats(self, request: Request) -> Response:
         """What waits, runs and ended in the last 24 hours, of the jobs that you may see; and the machine."""
         return Response(ResourceManager().get_queue_statistics(request.user))
+
+
+class GroupViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet):
+    """Jobs that were started as one, such as an investigation."""
+
+    queryset = JobGroup.objects.none()
+    serializer_class = GroupSerializer
+    pagination_class = Pages
+
+    def get_queryset(self) -> Any:
+        return JobGroup.objects.visible_to(self.request.user).select_related("created_by")
+
+    def get_object(self) -> Any:
+        try:
+            uuid.UUID(self.kwargs["pk"])
+        except ValueError:
+            raise Http404("There is no group with this id.") from None
+        return super().get_object()
+
+    @extend_schema(request=ReasonSerializer, responses=GroupSerializer)
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, pk: str) -> Response:
+        """Ask all its open jobs to stop. 409 if none is open."""
+        group = self.get_object()
+        body = ReasonSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        if not JobManager().cancel_group(group, body.validated_data["reason"], by=request.user):
+            raise Conflict("All jobs of this group have ended or are being cancelled. Nothing was changed.")
+        return Response(self.get_serializer(self.get_object()).data)
+
+    @extend_schema(request=None, responses=GroupSerializer)
+    @action(detail=True, methods=["post"])
+    def retry(self, request: Request, pk: str) -> Response:
+        """Take up what failed or was cancelled. 409 while a job of it is open, or when all are complete."""
+        try:
+            JobManager().retry_group(self.get_object(), by=request.user)
+        except NotAllowed as error:
+            raise Conflict(f"{error} Nothing was changed.") from None
+        return Response(self.get_serializer(self.get_object()).data)
