@@ -17,7 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from jobs import bulk, conf, items, registry, words
+from jobs import bulk, conf, items, registry
 from jobs.errors import MEANING, InvalidParameters, NotAllowed, UnknownJobType
 from jobs.filters import PERIODS, STATES, JobFilter, filtered, state_query
 from jobs.forms import BulkForm, CancelForm, JobOptionsForm, RetryForm

@@ -6,16 +6,16 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from urllib.parse import urljoin, urlsplit
 
 import py3langid
-import trafilatura
 from selectolax.lexbor import LexborHTMLParser
 from trafilatura.utils import detect_encoding
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
+from osint.article import article
 from osint.fetching import Fetched, Hop
 
 LINKS_MAX = 2_000
@@ -87,7 +87,7 @@ def read_html(page: Page, html: str, url: str) -> None:
     page.links = list(dict.fromkeys(links_of(tree, url)))[:LINKS_MAX]
     root = tree.root
     page.language = ((root.attributes.get("lang") if root else None) or "").split("-")[0].lower()[:12]
-    found: Any = trafilatura.bare_extraction(html, url=url, with_metadata=True, include_comments=False)
+    found = article(html, url)
     if found is not None:
         page.text = found.text or ""
         page.title = clean(found.title or "")[:500]

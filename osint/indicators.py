@@ -1,0 +1,387 @@
+"""Indicators in text: addresses, numbers and hashes that name something exactly; also in defanged form.
+
+Defanged forms, such as hxxps://example[.]org or name(at)example[.]org, are read as what they stand for; offsets are
+those of the text as it stands. What has a checksum counts only if that holds: IBAN (ISO 13616, by python-stdnum), Bitcoin
+(base58check and bech32, by python-stdnum), Ethereum (EIP-55). Phone numbers are judged by Google's libphonenumber,
+domains by the public suffix list as bundled with tldextract.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache, partial
+
+import phonenumbers
+import tldextract
+from Crypto.Hash import keccak
+from stdnum import bitcoin, iban
+from stdnum.exceptions import ValidationError
+
+ENGINE = "rules-1"
+URL_CHARS_MAX = 2000
+PHONE_CHARS_MAX = 40
+
+# Names that are reserved for documentation or have no suffix of the list (RFC 2606, RFC 7686).
+OTHER_SUFFIXES = {"example", "onion", "test", "invalid", "i2p", "bit"}
+# Suffixes that are more often the end of a file's name.
+FILE_SUFFIXES = {"zip", "mov", "py", "sh", "md", "rs", "pl", "ps", "cc", "so", "app", "ai", "in", "is", "it", "id", "me", "my", "no", "do", "be", "so", "at"}
+FILES_ONLY = {"zip", "mov", "py", "sh", "md", "rs", "pl", "ps"}
+PLATFORMS = {
+    "twitter.com": "twitter", "x.com": "twitter", "t.me": "telegram", "telegram.me": "telegram", "instagram.com": "instagram",
+    "facebook.com": "facebook", "github.com": "github", "tiktok.com": "tiktok", "youtube.com": "youtube", "vk.com": "vk", "linkedin.com": "linkedin",
+}  # fmt: skip
+
+DOT = r"(?:\.|\s?\[\s?\.\s?\]|\s?\(\s?\.\s?\)|\s?\{\s?\.\s?\}|\s?\[\s?dot\s?\]\s?|\s?\(\s?dot\s?\)\s?|\s?\{\s?dot\s?\}\s?|\\\.|\[\.|\.\])"
+AT = r"(?:@|\s?\[\s?@\s?\]\s?|\s?\(\s?@\s?\)\s?|\s?\[\s?at\s?\]\s?|\s?\(\s?at\s?\)\s?|\s?\{\s?at\s?\}\s?)"
+LABEL = r"[^\W_](?:[\w-]{0,61}[^\W_])?"
+HOST = rf"(?:{LABEL}{DOT})+[^\W\d_][\w-]{{0,22}}[^\W_]"
+_DOT, _AT = re.compile(DOT, re.IGNORECASE), re.compile(AT, re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Indicator:
+    """`text[start:end]` names `value`, which is normalised. `score` is below 1 where the form alone does not prove it."""
+
+    start: int
+    end: int
+    type: str
+    value: str
+    score: float = 1.0
+    properties: dict[str, str] = field(default_factory=dict, compare=False)
+
+
+Finder = Callable[[str], Iterator[Indicator]]
+
+
+def find_indicators(text: str, region: str | None = None) -> list[Indicator]:
+    """All indicators in their order. Where two overlap, the one that says more counts: an address before its domain.
+
+    `region` (ISO 3166, such as CH) reads phone numbers that are written without a country code.
+    """
+    found: list[Indicator] = []
+    taken = bytearray(len(text))
+    for finder in finders(region):
+        for indicator in finder(text):
+            if not any(taken[indicator.start : indicator.end]):
+                found.append(indicator)
+                taken[indicator.start : indicator.end] = b"\1" * (indicator.end - indicator.start)
+    return sorted(found, key=lambda i: i.start)
+
+
+def finders(region: str | None) -> tuple[Finder, ...]:
+    return (
+        urls, emails, fediverse, ipv6, ipv4, cves, ethereum, hashes, ibans, bitcoins, coordinates, domains, handles, partial(phones, region=region)
+    )  # fmt: skip
+
+
+def refang(text: str) -> str:
+    """An address as it was before it was made harmless: dots, @ and the scheme."""
+    text = re.sub(r"^(h)(?:xx|tt|\*\*)p", r"\1ttp", text.strip(), flags=re.IGNORECASE)
+    text = re.sub(r"^fxp", "ftp", text, flags=re.IGNORECASE)
+    text = re.sub(r"^([a-z]+)\s?(?:\[:\]|\[://\]|\(:\)|:)\s?(?://|\\\\|\[//\])?", lambda m: f"{m[1].lower()}://", text, flags=re.IGNORECASE)
+    return _DOT.sub(".", text)
+
+
+# -- the web --------------------------------------------------------------------------------------------------
+
+_URL = re.compile(
+    rf"(?<![\w])(?:h(?:tt|xx|\*\*)ps?|f[tx]ps?)\s?(?:://|\[:\]//|\[://\]|:\[//\]|\(:\)//|:\\\\)(?:[^\s/@<>\"']{{1,80}}@)?"
+    rf"(?:{HOST}|(?:\d{{1,3}}{DOT}){{3}}\d{{1,3}}|\[[0-9a-f:.]+\]|localhost)(?::\d{{1,5}})?(?:[/?#][^\s<>\"«»„“”]*)?",  # noqa: RUF001
+    re.IGNORECASE,
+)
+
+
+def urls(text: str) -> Iterator[Indicator]:
+    for match in _URL.finditer(text):
+        surface = trimmed(match[0])[:URL_CHARS_MAX]
+        scheme, _, rest = refang_url(surface).partition("://")
+        host, slash, path = split_host(rest)
+        if host:
+            yield Indicator(match.start(), match.start() + len(surface), "url", f"{scheme.lower()}://{host.lower()}{slash}{path}")
+
+
+def refang_url(surface: str) -> str:
+    """Refanged up to the path, which is left as it is but for [.] in it."""
+    scheme = re.match(r"(?P<name>[a-z*]+)\s?(?:://|\[:\]//|\[://\]|:\[//\]|\(:\)//|:\\\\)", surface, re.IGNORECASE)
+    assert scheme is not None  # the pattern of a URL begins so
+    name = scheme["name"].lower().replace("xx", "tt").replace("**", "tt").replace("fxp", "ftp")
+    host, slash, path = split_host(surface[scheme.end() :])
+    return f"{name}://{_DOT.sub('.', host)}{slash}{path.replace('[.]', '.').replace('(.)', '.')}"
+
+
+def split_host(rest: str) -> tuple[str, str, str]:
+    found = re.match(r"(?P<host>[^/?#]*)(?P<slash>[/?#]?)(?P<path>.*)", rest, re.DOTALL)
+    assert found is not None
+    return found["host"], found["slash"], found["path"]
+
+
+def trimmed(surface: str) -> str:
+    """Without the punctuation of the sentence, and without a bracket that was opened before."""
+    while surface:
+        last = surface[-1]
+        opening = {")": "(", "]": "[", "}": "{"}.get(last)
+        if last in ".,;:!?'*_|" or (opening and surface.count(last) > surface.count(opening)):
+            surface = surface[:-1]
+        else:
+            break
+    return surface
+
+
+_EMAIL = re.compile(rf"(?<![\w.+@/-])[^\W_][\w.!#$%&'*+=?^`{{|}}~-]{{0,63}}{AT}{HOST}(?![\w@])", re.IGNORECASE)
+_DOTTED_LOCAL = re.compile(rf"(?<![\w.+@/-])(?:[\w+-]{{1,30}}(?:\s?\(dot\)\s?|\s?\[dot\]\s?|\[\.\])){{1,3}}[\w+-]{{1,30}}{AT}{HOST}", re.IGNORECASE)
+
+
+def emails(text: str) -> Iterator[Indicator]:
+    for pattern in (_DOTTED_LOCAL, _EMAIL):
+        for match in pattern.finditer(text):
+            local, _, host = _AT.sub("@", match[0], count=1).partition("@")
+            local, host = _DOT.sub(".", local), _DOT.sub(".", host).lower()
+            if known_suffix(host) and not local.endswith(".") and ".." not in local:
+                yield Indicator(match.start(), match.end(), "email", f"{local.lower()}@{host}")
+
+
+_FEDIVERSE = re.compile(rf"(?<![\w@./])@[A-Za-z0-9_][\w.-]{{0,60}}@{HOST}", re.IGNORECASE)
+
+
+def fediverse(text: str) -> Iterator[Indicator]:
+    for match in _FEDIVERSE.finditer(text):
+        value = _DOT.sub(".", match[0]).lower()
+        if known_suffix(value.rpartition("@")[2]):
+            yield Indicator(match.start(), match.end(), "handle", value, properties={"platform": "fediverse"})
+
+
+_DOMAIN = re.compile(rf"(?<![\w@./\\-]){HOST}(?![\w@(-])", re.IGNORECASE)
+
+
+def domains(text: str) -> Iterator[Indicator]:
+    for match in _DOMAIN.finditer(text):
+        surface = match[0]
+        host = _DOT.sub(".", surface)
+        suffix = host.rpartition(".")[2]
+        defanged = host != surface
+        if not defanged and not plain_domain(host, suffix, text[match.end() : match.end() + 2]):
+            continue
+        if known_suffix(host.lower()):
+            yield Indicator(match.start(), match.end(), "domain", host.lower(), score=1.0 if defanged else 0.9)
+
+
+def plain_domain(host: str, suffix: str, after: str) -> bool:
+    """Whether a bare name with dots is meant as a domain, not as a file, a call, or two sentences without a space."""
+    if suffix.lower() in FILES_ONLY and not host.lower().startswith("www."):
+        return False
+    if not (suffix.islower() or (host.isupper() and len(suffix) > 2)):
+        return False
+    labels = host.split(".")
+    if len(labels) == 2 and suffix in FILE_SUFFIXES and (len(labels[0]) < 4 or labels[0][0].isupper()):
+        return False
+    return len(suffix) > 2 or any(len(label) > 1 for label in labels[:-1])  # not e.g, U.S
+
+
+@cache
+def suffixes() -> tldextract.TLDExtract:
+    return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)  # only the list in the package: nothing is downloaded
+
+
+@cache
+def known_suffix(host: str) -> bool:
+    return host.rpartition(".")[2] in OTHER_SUFFIXES or bool(suffixes()(host).suffix and suffixes()(host).domain)
+
+
+_IPV4 = re.compile(rf"(?<![\w.-])(?:\d{{1,3}}{DOT}){{3}}\d{{1,3}}(?![\w-])(?!\.\d)", re.IGNORECASE)
+_VERSION = re.compile(r"(?:\b(?:version|ver|v|release|build|firmware|section|chapter|clause|§|no|nr)\.?:?\s*|\d\.)$", re.IGNORECASE)
+
+
+def ipv4(text: str) -> Iterator[Indicator]:
+    for match in _IPV4.finditer(text):
+        value = _DOT.sub(".", match[0])
+        if any(len(part) > 1 and part.startswith("0") for part in value.split(".")):
+            continue
+        if _VERSION.search(text[max(0, match.start() - 12) : match.start()]):
+            continue
+        try:
+            yield Indicator(match.start(), match.end(), "ipv4", str(ipaddress.IPv4Address(value)))
+        except ValueError:
+            continue
+
+
+_IPV6 = re.compile(
+    r"(?<![\w:.])(?:[0-9a-f]{1,4}|:)(?::|\[:\])(?:[0-9a-f]{0,4}(?::|\[:\])){0,6}(?:[0-9a-f]{1,4}|(?:\d{1,3}\.){3}\d{1,3})?(?![\w:])(?!\.\d)",
+    re.IGNORECASE,
+)
+
+
+def ipv6(text: str) -> Iterator[Indicator]:
+    for match in _IPV6.finditer(text):
+        value = match[0].replace("[:]", ":")
+        if value.count(":") < 2 or not re.search(r"[0-9a-f]{2}", value, re.IGNORECASE):
+            continue
+        try:
+            yield Indicator(match.start(), match.end(), "ipv6", str(ipaddress.IPv6Address(value)))
+        except ValueError:
+            continue
+
+
+# -- hashes, vulnerabilities ------------------------------------------------------------------------------------
+
+_HEX = re.compile(r"(?<![\w/-])(?:[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}|[0-9A-F]{32}|[0-9A-F]{40}|[0-9A-F]{64})(?![\w-])")
+_HASH_OF = {32: "md5", 40: "sha1", 64: "sha256"}
+
+
+def hashes(text: str) -> Iterator[Indicator]:
+    for match in _HEX.finditer(text):
+        value = match[0].lower()
+        if re.search(r"[a-f]", value) and re.search(r"\d", value):
+            yield Indicator(match.start(), match.end(), _HASH_OF[len(value)], value)
+
+
+_CVE = re.compile(r"\bCVE[-‐‑–\s](?P<year>(?:19|20)\d\d)[-‐‑–](?P<number>\d{4,7})(?!\d)", re.IGNORECASE)  # noqa: RUF001
+
+
+def cves(text: str) -> Iterator[Indicator]:
+    for match in _CVE.finditer(text):
+        yield Indicator(match.start(), match.end(), "cve", f"CVE-{match['year']}-{match['number']}")
+
+
+# -- money --------------------------------------------------------------------------------------------------------
+
+_ETH = re.compile(r"(?<!\w)0x[0-9a-fA-F]{40}(?!\w)")
+
+
+def ethereum(text: str) -> Iterator[Indicator]:
+    for match in _ETH.finditer(text):
+        digits = match[0][2:]
+        value = eip55(digits)
+        if digits in (digits.lower(), digits.upper()):
+            yield Indicator(match.start(), match.end(), "eth", value, score=0.9, properties={"checksum": "none"})
+        elif value == match[0]:
+            yield Indicator(match.start(), match.end(), "eth", value)
+
+
+def eip55(digits: str) -> str:
+    """The mixed-case checksum of an address (EIP-55): capitals where the Keccak-256 of the lower-case digits says so."""
+    digits = digits.lower()
+    digest = keccak.new(digest_bits=256, data=digits.encode()).hexdigest()
+    return "0x" + "".join(c.upper() if int(d, 16) >= 8 else c for c, d in zip(digits, digest, strict=False))
+
+
+_BTC = re.compile(r"(?<![\w/])(?:[13][1-9A-HJ-NP-Za-km-z]{25,34}|bc1[02-9ac-hj-np-z]{6,87}|BC1[02-9AC-HJ-NP-Z]{6,87})(?!\w)")
+
+
+def bitcoins(text: str) -> Iterator[Indicator]:
+    for match in _BTC.finditer(text):
+        try:
+            bitcoin.validate(match[0])
+        except ValidationError:
+            continue
+        yield Indicator(match.start(), match.end(), "btc", match[0].lower() if match[0][:3].lower() == "bc1" else match[0])
+
+
+_IBAN = re.compile(r"(?<![\w-])[A-Z]{2}\d{2}(?:[\s\u00a0-]?[A-Z0-9]{1,4}){3,9}", re.IGNORECASE)
+
+
+def ibans(text: str) -> Iterator[Indicator]:
+    """The longest beginning of what looks like one that has the right length for its country and the right checksum."""
+    at = 0
+    while match := _IBAN.search(text, at):
+        at = match.start() + 4
+        surface = match[0]
+        while len(surface) >= 15:
+            end = match.start() + len(surface)
+            if not text[end : end + 1].isalnum() and is_iban(surface):
+                value = re.sub(r"[^A-Z0-9]", "", surface.upper())
+                yield Indicator(match.start(), end, "iban", value, properties={"country": value[:2]})
+                at = end
+                break
+            surface = re.sub(r"[\s\u00a0-]?[^\s\u00a0-]+$", "", surface)
+
+
+def is_iban(surface: str) -> bool:
+    try:
+        iban.validate(re.sub(r"[^A-Za-z0-9]", "", surface), check_country=False)
+    except ValidationError:
+        return False
+    return True
+
+
+# -- people and places ------------------------------------------------------------------------------------------------
+
+_PHONE = re.compile(r"(?<![\w+./-])(?:\+|00|\(\+|\()?\d[\d\s\u00a0().\-–‑/]{5,}\d(?!\w)")  # noqa: RUF001
+
+
+def phones(text: str, region: str | None = None) -> Iterator[Indicator]:
+    for match in _PHONE.finditer(text):
+        surface = match[0]
+        if len(surface) > PHONE_CHARS_MAX:
+            continue
+        international = surface.lstrip("(").startswith(("+", "00"))
+        if not international and (region is None or not looks_national(surface)):
+            continue
+        dialled = "+" + surface.lstrip("(")[2:] if surface.lstrip("(").startswith("00") else surface
+        try:
+            number = phonenumbers.parse(dialled, None if international else region)
+        except phonenumbers.NumberParseException:
+            continue
+        valid = phonenumbers.is_valid_number(number)
+        if valid or (surface.lstrip("(").startswith("+") and phonenumbers.is_possible_number(number)):
+            where = phonenumbers.region_code_for_number(number) or ""
+            value = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+            yield Indicator(match.start(), match.end(), "phone", value, 1.0 if valid else 0.6, {"region": where} if where else {})
+
+
+def looks_national(surface: str) -> bool:
+    """A number without a country code begins with 0 or a bracket, or has groups; it is no date and no amount."""
+    digits = re.sub(r"\D", "", surface)
+    if not 7 <= len(digits) <= 13 or re.fullmatch(r"\d{4}-\d\d-\d\d|\d{1,2}[./]\d{1,2}[./]\d{2,4}", surface):
+        return False
+    return surface.startswith(("0", "(")) or bool(re.fullmatch(r"\d{3}[\s.-]\d{3}[\s.-]\d{4}", surface))
+
+
+_DECIMAL = re.compile(
+    r"(?<![\w.,-])(?:geo:)?(?P<lat>[+-]?\d{1,2}\.\d{3,10})\s?°?\s?(?P<ns>[NS])?\s?[,;/\s]\s?(?P<lon>[+-]?\d{1,3}\.\d{3,10})\s?°?\s?(?P<ew>[EWO])?(?![\w.])(?!,\d)",
+    re.IGNORECASE,
+)  # fmt: skip
+_DEGREES = re.compile(
+    r"(?<![\w.])(?P<d1>\d{1,2})\s?°\s?(?:(?P<m1>\d{1,2}(?:\.\d+)?)\s?['′’]\s?)?(?:(?P<s1>\d{1,2}(?:\.\d+)?)\s?(?:\"|″|”|''|′′)\s?)?(?P<ns>[NS])"  # noqa: RUF001
+    r"[,;/\s]{0,3}(?P<d2>\d{1,3})\s?°\s?(?:(?P<m2>\d{1,2}(?:\.\d+)?)\s?['′’]\s?)?(?:(?P<s2>\d{1,2}(?:\.\d+)?)\s?(?:\"|″|”|''|′′)\s?)?(?P<ew>[EWO])(?!\w)",  # noqa: RUF001
+    re.IGNORECASE,
+)
+
+
+def coordinates(text: str) -> Iterator[Indicator]:
+    for match in _DEGREES.finditer(text):
+        latitude = degrees(match["d1"], match["m1"], match["s1"]) * (-1 if match["ns"].upper() == "S" else 1)
+        longitude = degrees(match["d2"], match["m2"], match["s2"]) * (-1 if match["ew"].upper() == "W" else 1)
+        yield from place(match, latitude, longitude)
+    for match in _DECIMAL.finditer(text):
+        latitude = float(match["lat"]) * (-1 if (match["ns"] or "").upper() == "S" else 1)
+        longitude = float(match["lon"]) * (-1 if (match["ew"] or "").upper() == "W" else 1)
+        yield from place(match, latitude, longitude)
+
+
+def degrees(whole: str, minutes: str | None, seconds: str | None) -> float:
+    return int(whole) + float(minutes or 0) / 60 + float(seconds or 0) / 3600
+
+
+def place(match: re.Match, latitude: float, longitude: float) -> Iterator[Indicator]:
+    if abs(latitude) <= 90 and abs(longitude) <= 180:
+        end = match.end() - (len(match[0]) - len(match[0].rstrip()))
+        yield Indicator(match.start(), end, "coordinates", f"{latitude:.5f},{longitude:.5f}")
+
+
+_HANDLE = re.compile(r"(?<![\w@./&=])@[A-Za-z][A-Za-z0-9_]{1,29}(?:\.[A-Za-z0-9_]{2,29})?(?![\w@(])")
+_CODE = re.compile(r"@(?:Override|Test|Autowired|Deprecated|Component|Service|staticmethod|property|classmethod|param|return|media|import|Bean|Entity|Inject)\b")
+
+
+def handles(text: str) -> Iterator[Indicator]:
+    for match in _HANDLE.finditer(text):
+        if not _CODE.match(match[0]):
+            yield Indicator(match.start(), match.end(), "handle", match[0].lower(), score=0.8)
+
+
+def profile_of(url: str) -> tuple[str, str] | None:
+    """(platform, name) of the address of a profile, or None."""
+    found = re.match(r"https?://(?:www\.|m\.|mobile\.)?([^/]+)/(?:in/|@)?([A-Za-z0-9_.-]{2,40})/?$", url)
+    if not found or found[1] not in PLATFORMS:
+        return None
+    return PLATFORMS[found[1]], found[2].lower()

@@ -1,0 +1,202 @@
+"""How alike two texts, two names or two records are; and which of many are worth comparing.
+
+Documents: MinHash over runs of five words (Broder 1997) with banded hashing finds candidates, and each is verified by
+the exact Jaccard similarity. Records and names: blocking, then the model of Fellegi and Sunter (1969): each field adds
+evidence for or against, as much as its agreement is unlikely by chance. Nothing compares all with all.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import jellyfish
+import numpy as np
+from anyascii import anyascii
+from rapidfuzz.distance import JaroWinkler
+from rapidfuzz.process import cpdist
+from rensa import RMinHash, RMinHashLSH
+
+# -- documents ----------------------------------------------------------------------------------------------
+
+SHINGLE_WORDS = 5
+SHINGLES_MAX = 50_000  # the first ones of a long document: enough to know it again
+PERMUTATIONS, BANDS = 128, 32  # finds pairs from a Jaccard of about 0.42 on: (1/32)^(1/4)
+DOCUMENTS_ALIKE = 0.6
+SEED = 42
+
+
+def shingles(text: str) -> set[str]:
+    """Runs of five words, lower-case; all words as one for a shorter text."""
+    words = re.findall(r"\w+", text.casefold())[: SHINGLES_MAX + SHINGLE_WORDS]
+    if len(words) <= SHINGLE_WORDS:
+        return {" ".join(words)} if words else set()
+    return {" ".join(words[n : n + SHINGLE_WORDS]) for n in range(len(words) - SHINGLE_WORDS + 1)}
+
+
+class NearDuplicates:
+    """Texts are added one by one; each says with which earlier ones it should be compared."""
+
+    def __init__(self) -> None:
+        self.lsh = RMinHashLSH(threshold=DOCUMENTS_ALIKE, num_perm=PERMUTATIONS, num_bands=BANDS)
+
+    def add(self, number: int, found: set[str]) -> list[int]:
+        minhash = RMinHash(num_perm=PERMUTATIONS, seed=SEED)
+        minhash.update(sorted(found))
+        earlier = sorted(self.lsh.query(minhash))
+        self.lsh.insert(number, minhash)
+        return earlier
+
+
+def jaccard(left: set[str], right: set[str]) -> float:
+    return len(left & right) / len(left | right) if left or right else 0.0
+
+
+# -- normal forms ---------------------------------------------------------------------------------------------
+
+LEGAL_FORMS = {
+    "ltd", "limited", "inc", "incorporated", "corp", "corporation", "co", "company", "llc", "llp", "plc", "ag", "gmbh", "kg", "se", "sa", "sas",
+    "sarl", "bv", "nv", "oy", "ab", "as", "spa", "srl", "sl", "pte", "pty", "ooo", "oao", "zao", "pao", "ao", "kft", "zrt", "doo", "dd", "the", "group",
+    "holding", "holdings", "sp", "z", "o", "zoo",
+}  # fmt: skip
+TITLES = {"mr", "mrs", "ms", "miss", "dr", "prof", "professor", "sir", "lord", "lady", "herr", "frau", "senator", "president", "judge", "captain"}
+
+
+def plain(text: str) -> str:
+    """Latin letters and digits in lower case, whatever the script: Зеленский and Zelenskij become alike."""
+    return re.sub(r"[^a-z0-9]+", " ", anyascii(text).lower()).strip()
+
+
+def name_tokens(text: str, kind: str) -> list[str]:
+    """The words of a name that tell it from others: without titles and legal forms."""
+    words = plain(text).split()
+    idle = LEGAL_FORMS if kind == "organisation" else TITLES
+    return [word for word in words if word not in idle] or words
+
+
+# -- records and names ------------------------------------------------------------------------------------------
+
+BUCKET_MAX = 60  # a larger block says too little; its records meet in others
+AGREE_M = 0.9  # share of true pairs that agree in a field: what typing errors leave (Winkler 2006 gives 0.8 to 0.95)
+ALIKE_FROM = 0.75  # Jaro-Winkler below this is a disagreement
+U_MIN = 1e-5
+PRIOR_BITS = -7.0  # candidates of blocking, not of all pairs: about one in a hundred is true
+LIKELY = 0.99  # probability from which a pair is taken as the same
+WORTH_A_LOOK = 0.5
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two positions, the probability that they are the same, and why."""
+
+    left: int
+    right: int
+    score: float
+    reasons: tuple[str, ...]
+
+
+class Records:
+    """Rows of a table with the same columns, compared field by field.
+
+    Values are compared by Jaro-Winkler; a field of which each value is rare weighs more than one of few values.
+    """
+
+    def __init__(self, rows: Sequence[Mapping[str, str]]) -> None:
+        self.size = len(rows)
+        self.columns = sorted({name for row in rows for name in row})
+        self.values = {name: [plain(str(row.get(name) or "")) for row in rows] for name in self.columns}
+        self.values = {name: values for name, values in self.values.items() if any(values)}
+        self.chance = {name: agreement_by_chance(values) for name, values in self.values.items()}
+        self.names = [name for name in self.values if self.chance[name] < 0.999]
+
+    def candidates(self) -> np.ndarray:
+        """Pairs that share a rare value, the sound of two fields, or a piece of one; each once, as (n, 2) positions."""
+        pairs: set[int] = set()
+        for keys in self.blocks():
+            buckets: dict[str, list[int]] = defaultdict(list)
+            for number, key in enumerate(keys):
+                if key:
+                    buckets[key].append(number)
+            for members in buckets.values():
+                if 1 < len(members) <= BUCKET_MAX:
+                    pairs.update(a * self.size + b for a, b in combinations(members, 2))
+        flat = np.fromiter(pairs, dtype=np.int64, count=len(pairs))
+        flat.sort()
+        return np.stack([flat // self.size, flat % self.size], axis=1) if len(flat) else np.empty((0, 2), dtype=np.int64)
+
+    def blocks(self) -> Iterable[list[str]]:
+        """Lists of keys, one per record: records with the same key are compared."""
+        rare = sorted(self.names, key=lambda name: self.chance[name])
+        for name in rare:
+            if self.chance[name] < 0.01:
+                yield self.values[name]
+        sounds = {name: [sound(value) for value in self.values[name]] for name in rare[:8]}
+        for one, other in combinations(rare[:8], 2):
+            yield [f"{a}|{b}" if a and b else "" for a, b in zip(sounds[one], sounds[other], strict=True)]
+        # a value that stands in another column, such as given name and surname swapped
+        words = [sorted(value for value in row if value and not value.isdigit())[:2] for row in zip(*(self.values[n] for n in rare[:8]), strict=True)]
+        yield ["|".join(row) if len(row) == 2 else "" for row in words]
+
+    def compare(self, pairs: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """(probability of each pair, similarity per column: nan where a value is missing)."""
+        bits = np.full(len(pairs), PRIOR_BITS)
+        alike: dict[str, np.ndarray] = {}
+        for name in self.names:
+            values = np.array(self.values[name], dtype=object)
+            left, right = values[pairs[:, 0]], values[pairs[:, 1]]
+            similar = cpdist(left, right, scorer=JaroWinkler.normalized_similarity, dtype=np.float32)
+            similar[(left == "") | (right == "")] = np.nan
+            alike[name] = similar
+            bits += evidence(similar, self.chance[name])
+        return 1 / (1 + np.exp2(-np.clip(bits, -60, 60))), alike
+
+    def pairs(self, least: float = WORTH_A_LOOK) -> list[Pair]:
+        """The pairs that are at least so likely the same, the likeliest first."""
+        candidates = self.candidates()
+        if not len(candidates):
+            return []
+        scores, alike = self.compare(candidates)
+        found = []
+        for n in np.flatnonzero(scores >= least):
+            reasons = tuple(self.reasons(candidates[n], {name: float(values[n]) for name, values in alike.items()}))
+            found.append(Pair(int(candidates[n, 0]), int(candidates[n, 1]), round(float(scores[n]), 4), reasons))
+        return sorted(found, key=lambda pair: (-pair.score, pair.left, pair.right))
+
+    def reasons(self, pair: np.ndarray, alike: dict[str, float]) -> Iterable[str]:
+        """What speaks for a pair, the rarest agreement first, and what speaks against it."""
+        for name in sorted(alike, key=lambda name: self.chance[name]):
+            similar = alike[name]
+            label = name.replace("_", " ")
+            if similar == 1.0:
+                yield f"same {label}"
+            elif similar >= 0.9:
+                yield f"{label} alike ({self.values[name][pair[0]]} / {self.values[name][pair[1]]})"
+            elif similar < ALIKE_FROM:
+                yield f"other {label}"
+
+
+def agreement_by_chance(values: Sequence[str]) -> float:
+    """The probability that two records agree in this field although they are not the same (the u of the model)."""
+    counts = Counter(filter(None, values))
+    total = sum(counts.values())
+    if total < 2:
+        return 1.0
+    return max(U_MIN, sum(n * (n - 1) for n in counts.values()) / (total * (total - 1)))
+
+
+def evidence(similar: np.ndarray, chance: float) -> np.ndarray:
+    """Bits for or against: log2(m/u) where the values agree, log2((1-m)/(1-u)) where they do not, between them in between."""
+    agree = np.log2(AGREE_M / chance)
+    differ = np.log2((1 - AGREE_M) / (1 - chance))
+    share = np.clip((similar - ALIKE_FROM) / (1 - ALIKE_FROM), 0, 1)
+    return np.nan_to_num(differ + share * (agree - differ), nan=0.0)
+
+
+def sound(value: str) -> str:
+    """How the first word of a value sounds; digits as they are, in order, so that a swap of two does not matter."""
+    if not value:
+        return ""
+    if value.replace(" ", "").isdigit():
+        return "".join(sorted(value.replace(" ", "")))
+    return jellyfish.metaphone(value.split()[0]) or value[:4]
