@@ -5,6 +5,7 @@ A child has no database connection until its handler opens one, and nobody else'
 
 import ctypes
 import gc
+import multiprocessing
 import os
 import pickle
 import resource
@@ -87,6 +88,7 @@ def run_child(payload: bytes, pipe: int, page: SharedPage, parent: int) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP):
         signal.signal(signum, signal.SIG_DFL)
     gc.enable()
+    multiprocessing.current_process().daemon = False  # django-q2's workers are daemonic, but a handler may have processes of its own
     task: Task = pickle.loads(payload)
     limit_memory(task.memory_limit_mb)
     kind = registry.find(task.job_type)

@@ -17,7 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from jobs import bulk, conf, items, registry
+from jobs import bulk, conf, items, registry, words
 from jobs.errors import MEANING, InvalidParameters, NotAllowed, UnknownJobType
 from jobs.filters import PERIODS, STATES, JobFilter, filtered, state_query
 from jobs.forms import BulkForm, CancelForm, JobOptionsForm, RetryForm
@@ -542,7 +542,7 @@ def job_items_csv(request: HttpRequest, job_id: uuid.UUID) -> StreamingHttpRespo
     writer = csv.writer(Echo())
     head = writer.writerow(["item", "outcome", "kind", "reason", "attempt", "at"])
     lines = (
-        writer.writerow([as_cell(r.key), r.outcome, r.kind, as_cell(r.reason), r.attempt, r.at.isoformat()])
+        writer.writerow([words.csv_cell(r.key), r.outcome, r.kind, words.csv_cell(r.reason), r.attempt, r.at.isoformat()])
         for r in rows.iterator(chunk_size=2000)
     )
     response = StreamingHttpResponse(itertools.chain([head], lines), content_type="text/csv; charset=utf-8")
@@ -555,11 +555,6 @@ class Echo:
 
     def write(self, text: str) -> str:
         return text
-
-
-def as_cell(text: str) -> str:
-    """OWASP, CSV injection: a cell that begins like a formula gets an apostrophe before it."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 # -- many at once -----------------------------------------------------------------------------------

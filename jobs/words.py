@@ -70,3 +70,8 @@ def size(count: int) -> str:
 def count(number: int, noun: str, plural: str = "") -> str:
     """1 page, 1,000 pages."""
     return f"{number_format(number, use_l10n=True, force_grouping=True)} {noun if number == 1 else plural or noun + 's'}"
+
+
+def csv_cell(text: str) -> str:
+    """Text that no spreadsheet runs (OWASP, CSV injection): one that begins like a formula gets an apostrophe before it."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

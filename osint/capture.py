@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,16 +11,21 @@ from typing import Self
 from urllib.parse import urljoin, urlsplit
 
 import py3langid
+from pypdf import PdfReader
 from selectolax.lexbor import LexborHTMLParser
 from trafilatura.utils import detect_encoding
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
 from osint.article import article
-from osint.fetching import Fetched, Hop
+from osint.fetching import Fetched
+from osint.walls import wall_in
 
 LINKS_MAX = 2_000
-TEXT_CHARS_MAX = 2_000_000
+TEXT_CHARS_MAX = 20_000_000
+PDF_PAGES_MAX = 5_000
+HTML_TYPES = ("text/html", "application/xhtml+xml")
+FEED_TYPES = ("application/rss+xml", "application/atom+xml")
 META_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
 
 
@@ -35,21 +41,75 @@ class Page:
     published: str = ""
     language: str = ""
     links: list[str] = field(default_factory=list)
+    feeds: list[str] = field(default_factory=list)
+    canonical_url: str = ""
+    problem: str = ""  # Document.Problem
+    unreadable: str = ""
+
+
+class Unreadable(Exception):
+    """What was sent cannot be read, with the reason in words."""
 
 
 def read_page(fetched: Fetched) -> Page:
-    """Title, text, author, date, language and links. What is neither HTML nor text keeps its type alone."""
-    content_type, charset = split_content_type(fetched.header("content-type"), fetched.content)
+    """What a response says; one that cannot be read keeps its type alone, and `unreadable` says why."""
+    try:
+        return read_body(fetched.content, fetched.header("content-type"), fetched.last.url)
+    except Unreadable as reason:
+        kind, _ = split_content_type(fetched.header("content-type"), fetched.content)
+        return Page(content_type=kind, unreadable=str(reason))
+
+
+def read_body(content: bytes, header: str, url: str) -> Page:
+    """Title, text, author, date, language and links of HTML, PDF, plain text, CSV or JSON; of anything else only its type.
+
+    `header` is the Content-Type. Raises Unreadable, such as for a PDF with a password.
+    """
+    content_type, charset = split_content_type(header, content)
     page = Page(content_type=content_type)
-    if content_type in ("text/html", "application/xhtml+xml"):
-        page.charset, html = to_text(fetched.content, charset)
-        read_html(page, html, fetched.last.url)
-    elif content_type == "text/plain":
-        page.charset, page.text = to_text(fetched.content, charset)
+    if content_type in HTML_TYPES:
+        page.charset, html = to_text(content, charset)
+        read_html(page, html, url)
+    elif content_type == "application/pdf":
+        read_pdf(page, content)
+    elif content_type in ("text/plain", "text/csv", "text/markdown"):
+        page.charset, page.text = to_text(content, charset)
+    elif content_type == "application/json" or content_type.endswith("+json"):
+        page.charset, page.text = to_text(content, charset)
+        read_json(page)
     page.text = clean(page.text)[:TEXT_CHARS_MAX]
     if not page.language and len(page.text) >= 40:
         page.language = py3langid.classify(page.text[:5000])[0]
     return page
+
+
+def read_pdf(page: Page, content: bytes) -> None:
+    """The text of its pages, as pypdf reads it."""
+    try:
+        reader = PdfReader(io.BytesIO(content))
+        if reader.is_encrypted and not reader.decrypt(""):
+            raise Unreadable("The PDF is protected by a password")
+        count = len(reader.pages)
+        if count > PDF_PAGES_MAX:
+            raise Unreadable(f"The PDF has {count:,} pages; up to {PDF_PAGES_MAX:,} are read")
+        page.text = "\n\n".join(sheet.extract_text() for sheet in reader.pages)
+        if reader.metadata:
+            page.title = clean(str(reader.metadata.title or ""))[:500]
+            page.author = clean(str(reader.metadata.author or ""))[:300]
+            made = reader.metadata.creation_date
+            page.published = made.date().isoformat() if made else ""
+    except Unreadable:
+        raise
+    except Exception as error:  # a broken file makes pypdf raise almost anything
+        raise Unreadable(f"The PDF cannot be read: {error or type(error).__name__}") from None
+
+
+def read_json(page: Page) -> None:
+    """One value a line, so that places in it can be shown; what is not JSON stays as it is."""
+    try:
+        page.text = json.dumps(json.loads(page.text), ensure_ascii=False, indent=1)
+    except (ValueError, RecursionError):
+        page.text = page.text.strip()
 
 
 def split_content_type(header: str, content: bytes) -> tuple[str, str]:
@@ -85,6 +145,7 @@ def to_text(content: bytes, declared: str) -> tuple[str, str]:
 def read_html(page: Page, html: str, url: str) -> None:
     tree = LexborHTMLParser(html)
     page.links = list(dict.fromkeys(links_of(tree, url)))[:LINKS_MAX]
+    page.canonical_url, page.feeds = named_addresses(tree, url)
     root = tree.root
     page.language = ((root.attributes.get("lang") if root else None) or "").split("-")[0].lower()[:12]
     found = article(html, url)
@@ -96,6 +157,7 @@ def read_html(page: Page, html: str, url: str) -> None:
     if not page.title:
         title = tree.css_first("title")
         page.title = clean(title.text(strip=True))[:500] if title else ""
+    page.problem = wall_in(tree, html, page.title, page.text, url)
 
 
 def links_of(tree: LexborHTMLParser, url: str) -> list[str]:
@@ -112,13 +174,30 @@ def links_of(tree: LexborHTMLParser, url: str) -> list[str]:
     return found
 
 
+def named_addresses(tree: LexborHTMLParser, url: str) -> tuple[str, list[str]]:
+    """(canonical address, addresses of feeds) that the head names; a canonical one of another host is not believed."""
+    canonical, feeds = "", []
+    for node in tree.css("link[rel][href]"):
+        rel, kind = (node.attributes.get("rel") or "").lower().split(), (node.attributes.get("type") or "").lower()
+        try:
+            address = urljoin(url, (node.attributes.get("href") or "").strip()).partition("#")[0]
+            same_host = urlsplit(address).netloc == urlsplit(url).netloc
+        except ValueError:
+            continue
+        if "canonical" in rel and same_host and not canonical:
+            canonical = address[:2000]
+        elif "alternate" in rel and kind in FEED_TYPES:
+            feeds.append(address)
+    return canonical, feeds[:20]
+
+
 def clean(text: str) -> str:
     """Without NUL, which PostgreSQL cannot store, and lone surrogates, which nobody can."""
     return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8").strip()
 
 
-def sha256(hop: Hop) -> str:
-    return hashlib.sha256(hop.body).hexdigest()
+def digest_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 class Evidence:

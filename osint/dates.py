@@ -251,7 +251,9 @@ def order(context: Context) -> tuple[bool, str]:
 
 def order_in(text: str) -> bool | None:
     """Whether the dates of a text that can only be read in one order put the month first."""
-    votes = [int(b) > 12 for a, b in re.findall(r"(?<![\d/])(\d{1,2})/(\d{1,2})/(?:19|20)\d\d(?!\d)", text) if (int(a) > 12) != (int(b) > 12)]
+    votes = [
+        int(b) > 12 for a, b in re.findall(r"(?<![\d/])(\d{1,2})/(\d{1,2})/(?:19|20)\d\d(?!\d)", text) if (int(a) > 12) != (int(b) > 12)
+    ]
     return None if not votes or len(set(votes)) > 1 else votes[0]
 
 
@@ -454,7 +456,7 @@ def one_of(words: Iterator[str] | dict | set | list) -> str:
 def forms() -> list[tuple[re.Pattern, Reader]]:
     """The patterns with their readers; those that say more come first among equally long ones."""
     m = rf"(?:{one_of(MONTH_OF.keys() - ABBREVIATIONS)}|(?:{one_of(ABBREVIATIONS)})\.?)"
-    y, d, dash = r"(?:1[5-9]|20|21)\d\d", r"\d{1,2}", r"\s?[-–—‑]\s?"  # noqa: RUF001
+    y, d, dash = r"(?:1[5-9]|20|21)\d\d", r"\d{1,2}", r"\s?[-–—‑]\s?"
     nth, of = r"(?:st|nd|rd|th|er|ème|º|ª|\.)?", r"(?:\s+(?:of|de|del|di)\s+|\s+)"
     not_before, not_after = r"(?<![\w.,/:#$€£+-])", r"(?![\w/])(?![.,]\d)(?!-\d)"
     to = rf"(?:{dash}|\s+(?:to|until|till|through|bis|a|au|à|al|hasta|по|до)\s+|(?P<and>\s+(?:and|und|y|et|e|и)\s+))"
@@ -473,7 +475,7 @@ def forms() -> list[tuple[re.Pattern, Reader]]:
         form(rf"{not_before}{lead}(?P<month0>{m})\s+(?P<day0>{d}){nth}(?:,\s*(?P<year0>{y}))?{to}(?P<month>{m})\s+(?P<day>{d}){nth}(?:,?\s+(?P<year>{y}))?{not_after}", read_days),
         form(rf"{not_before}(?P<month>{m})\s+(?P<day0>{d}){nth}{dash}(?P<day>{d}){nth}(?:,?\s+(?P<year>{y}))?{not_after}", read_days),
         form(rf"{not_before}{lead}(?P<month0>{m})(?:\s+(?:de\s+)?(?P<year0>{y}))?{to}(?P<month>{m})(?:\s+|\s+de\s+|\s+of\s+)(?P<year>{y}){not_after}", read_months),
-        form(rf"{not_before}{lead}(?P<year0>{y}){to}(?P<year>{y}|(?<=[-–—])\d\d){not_after}", read_years),  # noqa: RUF001
+        form(rf"{not_before}{lead}(?P<year0>{y}){to}(?P<year>{y}|(?<=[-–—])\d\d){not_after}", read_years),
         form(rf"(?<![\w.-])(?P<y>{y})(?P<s>[-/])(?P<m>\d\d)(?P=s)(?P<d>\d\d)(?:[T ](?P<clock>[0-2]\d:[0-5]\d(?::[0-5]\d(?:\.\d+)?)?)(?P<zone>\s?(?:Z|[+-]\d\d:?\d\d))?)?(?![\w-])", read_iso),
         form(rf"{not_before}(?P<day>{d}){nth}{of}(?P<month>{m}){year_after}?(?:\s*(?:года|г\.|r\.))?{not_after}", read_day),
         form(rf"{not_before}(?P<month>{m})\s+(?:the\s+)?(?P<day>{d})(?:st|nd|rd|th)?(?:(?:,\s*|\s+)(?P<year>{y}))?(?!\d)(?![.,:]\d)(?!\s?(?:%|percent|per cent|million|people|euro))(?![\w/])", read_day),
@@ -497,7 +499,7 @@ def forms() -> list[tuple[re.Pattern, Reader]]:
         form(rf"\b(?P<word>{one_of(DAY_WORDS)})\b", read_day_word),
         form(r"\b(?:(?P<part>earlier|later)\s+)?(?P<which>last|this|next)\s+(?P<unit>week|month|year)\b", read_span),
         form(rf"\b(?:in|since|until|till|during|by|of|im|seit|en|desde|depuis|в)\s+(?:(?:early|mid|late)[\s-])?(?P<month>{one_of(k for k in MONTH_OF if len(k) > 3 or k in ('may', 'mai', 'mei', 'maj', 'мая', 'май'))})\b(?![\s,]+\d)(?!\s+(?:{y}))", read_bare_month),
-        form(rf"(?<![\w.,/:#$€£+-])(?<!\d\s)(?P<year>(?:19|20)\d\d)(?![\w/%])(?![.,:]\d)(?!-\d)(?!\s\d)", read_year),
+        form(r"(?<![\w.,/:#$€£+-])(?<!\d\s)(?P<year>(?:19|20)\d\d)(?![\w/%])(?![.,:]\d)(?!-\d)(?!\s\d)", read_year),
     ]  # fmt: skip
 
 

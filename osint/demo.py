@@ -16,11 +16,10 @@ from django.core.management import call_command
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from jobs.manager import JobManager
-from jobs.models import Job
-from jobs.presentation import sentence
-from jobs.states import Status
+from jobs.models import Artifact, JobGroup
+from jobs.presentation import GroupState, group_state
 from osint import sample_site
+from osint.investigation import investigate
 from osint.models import Subject
 
 START_S = 60.0
@@ -46,14 +45,14 @@ def run(port: int, site_port: int, once: bool) -> int:
         web = f"http://127.0.0.1:{port}"
         wait_for_web(web, stack)
         started = time.monotonic()
-        job = start_job(admin, base, delay_s=0.0 if once else 0.5)
-        console.print(f"\n  Sign in at [bold]{web}{job.get_absolute_url()}[/bold]")
+        group = start_investigation(admin, base, delay_s=0.0 if once else 0.5)
+        console.print(f"\n  Sign in at [bold]{web}{group.get_absolute_url()}[/bold]")
         console.print(f"  user [bold]{admin.username}[/bold], password [bold]{password}[/bold]\n")
-        job = follow(job, console)
+        state = follow(group, console)
         if not once:
             console.print("\n  The pages stay up. Ctrl-C stops everything.")
             stack.wait()
-        return report(job, time.monotonic() - started, once)
+        return report(group, state, time.monotonic() - started, once)
     except Stopped:
         console.print("\n  Stopping.")
         return 0 if not once else 130
@@ -77,10 +76,9 @@ def make_admin() -> tuple[User, str]:
     return admin, password
 
 
-def start_job(admin: User, base: str, delay_s: float) -> Job:
+def start_investigation(admin: User, base: str, delay_s: float) -> JobGroup:
     subject, _ = Subject.objects.get_or_create(name="Meridian Holdings", created_by=admin)
-    parameters = {"sitemap": f"{base}/sitemap.xml", "delay_s": delay_s}
-    return JobManager().create_job("web_scraping", parameters=parameters, created_by=admin, subject_id=subject.pk)
+    return investigate(subject, scrape={"sitemap": f"{base}/sitemap.xml", "delay_s": delay_s}, by=admin)
 
 
 def port_is_taken(port: int) -> bool:
@@ -99,28 +97,37 @@ def wait_for_web(web: str, stack: subprocess.Popen) -> None:
     raise TimeoutError(f"the web server did not answer in {START_S:.0f} s")
 
 
-def follow(job: Job, console: Console) -> Job:
-    """Show the job's own sentence until it has ended."""
+def follow(group: JobGroup, console: Console) -> GroupState:
+    """Show the group's own sentence until it has ended."""
     deadline = time.monotonic() + JOB_S
     columns = (TextColumn("  {task.description}"), BarColumn(bar_width=30), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=False) as progress:
-        bar = progress.add_task(job.name, total=None)
-        while not job.is_ended:
+        bar = progress.add_task(group.name, total=100)
+        while True:
+            state = group_state(group)
+            progress.update(bar, description=state.sentence[:90], completed=state.percent)
+            if all(job.is_ended for job in state.jobs):
+                return state
             if time.monotonic() > deadline:
-                raise TimeoutError(f"the job did not end in {JOB_S:.0f} s")
+                raise TimeoutError(f"the investigation did not end in {JOB_S:.0f} s")
             time.sleep(0.1)
-            job.refresh_from_db()
-            progress.update(bar, description=sentence(job)[:90], completed=job.completed_steps, total=job.total_steps)
-    return job
 
 
-def report(job: Job, seconds: float, once: bool) -> int:
-    if job.status != Status.COMPLETED:
-        print(f"demo: {job.status} reason={job.error_message or job.cancel_reason}")
+def report(group: JobGroup, state: GroupState, seconds: float, once: bool) -> int:
+    status = state.badge.key.upper()
+    if status != "COMPLETED":
+        print(f"demo: {status} reason={state.sentence}")
         return 1
-    documents = (job.result_data or {}).get("documents", 0)
     if once:
-        print(f"demo: {job.status} documents={documents} seconds={seconds:.1f}")
+        subject = Subject.objects.get(pk=group.subject_id)
+        counts = {
+            "documents": subject.documents.filter(is_current=True).count(),
+            "entities": subject.entities.count(),
+            "events": subject.events.count(),
+            "duplicates": subject.duplicate_pairs.count(),
+            "artifacts": Artifact.objects.filter(job__group=group).count(),
+        }
+        print(f"demo: {status} {' '.join(f'{name}={n}' for name, n in counts.items())} seconds={seconds:.1f}")
     return 0
 
 

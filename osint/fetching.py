@@ -15,7 +15,7 @@ import ssl
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -239,6 +239,7 @@ class Fetcher:
 
     delay_s: float = 1.0
     per_host: int = 2
+    reserve: "Reserve | None" = None  # takes the next turn at a host for all jobs; without it each Fetcher counts for itself
     connections: int = 32
     _hosts: dict[tuple[str, str, int], "Host"] = field(default_factory=dict)
 
@@ -255,25 +256,28 @@ class Fetcher:
     async def __aexit__(self, *exc: object) -> None:
         await self.client.aclose()
 
-    async def fetch(self, url: str) -> Fetched:
-        """The response at the end of the redirects. Raises FetchError, and nothing else, with the reason."""
+    async def fetch(self, url: str, headers: dict[str, str] | None = None) -> Fetched:
+        """The response at the end of the redirects. Raises FetchError, and nothing else, with the reason.
+
+        `headers` go with the first request alone, such as If-None-Match.
+        """
         try:
-            async with asyncio.timeout(URL_S):
-                hops = await self._follow(normalise(url))
+            async with asyncio.timeout(URL_S + self.delay_s):
+                hops = await self._follow(normalise(url), headers)
         except TimeoutError:
             raise FetchError(f"Not finished in {URL_S:.0f} s", transient=True) from None
         except httpx.HTTPError as error:
             raise explain(error) from None
         return Fetched(url, hops, decode(hops[-1]))
 
-    async def _follow(self, url: str) -> list[Hop]:
+    async def _follow(self, url: str, headers: dict[str, str] | None) -> list[Hop]:
         hops: list[Hop] = []
         while True:
             host = self.host(url)
             if not (await host.rules(self)).can_fetch(url, USER_AGENT):
                 raise Refused("The site's robots.txt asks not to fetch this page")
-            async with host.turn():
-                hop = await self.get(url)
+            async with host.turn(self.reserve):
+                hop = await self.get(url, headers=headers if not hops else None)
             hops.append(hop)
             location = next((v for k, v in hop.headers if k.lower() == "location"), "")
             if hop.status not in (301, 302, 303, 307, 308) or not location:
@@ -282,10 +286,10 @@ class Fetcher:
                 raise FetchError(f"More than {REDIRECTS_MAX} redirects")
             url = normalise(urljoin(url, location))
 
-    async def get(self, url: str, limit: int = BODY_BYTES_MAX) -> Hop:
+    async def get(self, url: str, limit: int = BODY_BYTES_MAX, headers: dict[str, str] | None = None) -> Hop:
         """One request, its body bounded and untouched."""
         started = time.monotonic()
-        async with self.client.stream("GET", url) as response:
+        async with self.client.stream("GET", url, headers=headers) as response:
             announced = response.headers.get("content-length", "")
             if announced.isdigit() and int(announced) > limit:
                 raise FetchError(f"The page has {int(announced):,} bytes; at most {limit:,} are taken")
@@ -326,15 +330,23 @@ class Host:
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait until this host may be asked again, and hold one of its places."""
+    async def turn(self, reserve: "Reserve | None" = None) -> AsyncIterator[None]:
+        """Wait until this host may be asked again, by anybody, and hold one of its places."""
         async with self.slots:
+            if reserve is not None and self.delay_s:
+                await asyncio.sleep(await reserve(self.origin, self.delay_s))
+                yield
+                return
             now = time.monotonic()
             mine = max(now, self.next_at)
             self.next_at = mine + self.delay_s
             if mine > now:
                 await asyncio.sleep(mine - now)
             yield
+
+    async def sitemaps(self, fetcher: Fetcher) -> list[str]:
+        """The site maps that robots.txt names."""
+        return list((await self.rules(fetcher)).sitemaps)[:20]
 
     async def rules(self, fetcher: Fetcher) -> Protego:
         """The origin's robots.txt, read once. None there (4xx) allows all; an error (5xx) forbids all."""
@@ -363,6 +375,10 @@ class Host:
             raise FetchError(f"robots.txt answers {hop.status}, so the site is left alone for now", transient=True)
         text = decode(hop).decode("utf-8", "replace") if hop.status == 200 else ""
         return Protego.parse(text)
+
+
+# (origin, seconds between two requests) → seconds to wait until it is this one's turn
+Reserve = Callable[[tuple[str, str, int], float], Awaitable[float]]
 
 
 def text_pairs(raw: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:

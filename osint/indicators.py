@@ -22,11 +22,13 @@ ENGINE = "rules-1"
 URL_CHARS_MAX = 2000
 PHONE_CHARS_MAX = 40
 
-# Names that are reserved for documentation or have no suffix of the list (RFC 2606, RFC 7686).
-OTHER_SUFFIXES = {"example", "onion", "test", "invalid", "i2p", "bit"}
-# Suffixes that are more often the end of a file's name.
-FILE_SUFFIXES = {"zip", "mov", "py", "sh", "md", "rs", "pl", "ps", "cc", "so", "app", "ai", "in", "is", "it", "id", "me", "my", "no", "do", "be", "so", "at"}
-FILES_ONLY = {"zip", "mov", "py", "sh", "md", "rs", "pl", "ps"}
+# Suffixes that are not in the public list: of hidden services (RFC 7686), and for documentation (RFC 2606).
+HIDDEN, RESERVED = {"onion", "i2p"}, {"example", "test", "invalid"}
+# Suffixes that are more often the end of a file's name, or of an expression in code.
+FILES_ONLY = {"zip", "mov", "py", "sh", "md", "rs", "pl", "ps", "so", "java"}
+IN_CODE = {"name", "total", "map", "data", "next", "call", "new", "open", "show", "date", "events", "id", "run"}
+# Suffixes that are words, so that two sentences without a space between them look like a domain.
+WORDS = {"app", "ai", "in", "is", "it", "me", "my", "no", "do", "be", "at"}
 PLATFORMS = {
     "twitter.com": "twitter", "x.com": "twitter", "t.me": "telegram", "telegram.me": "telegram", "instagram.com": "instagram",
     "facebook.com": "facebook", "github.com": "github", "tiktok.com": "tiktok", "youtube.com": "youtube", "vk.com": "vk", "linkedin.com": "linkedin",
@@ -87,7 +89,7 @@ def refang(text: str) -> str:
 
 _URL = re.compile(
     rf"(?<![\w])(?:h(?:tt|xx|\*\*)ps?|f[tx]ps?)\s?(?:://|\[:\]//|\[://\]|:\[//\]|\(:\)//|:\\\\)(?:[^\s/@<>\"']{{1,80}}@)?"
-    rf"(?:{HOST}|(?:\d{{1,3}}{DOT}){{3}}\d{{1,3}}|\[[0-9a-f:.]+\]|localhost)(?::\d{{1,5}})?(?:[/?#][^\s<>\"«»„“”]*)?",  # noqa: RUF001
+    rf"(?:{HOST}|(?:\d{{1,3}}{DOT}){{3}}\d{{1,3}}|\[[0-9a-f:.]+\]|localhost)(?::\d{{1,5}})?(?:[/?#][^\s<>\"«»„“”]*)?",
     re.IGNORECASE,
 )
 
@@ -97,8 +99,9 @@ def urls(text: str) -> Iterator[Indicator]:
         surface = trimmed(match[0])[:URL_CHARS_MAX]
         scheme, _, rest = refang_url(surface).partition("://")
         host, slash, path = split_host(rest)
+        user, at, host = host.rpartition("@")
         if host:
-            yield Indicator(match.start(), match.start() + len(surface), "url", f"{scheme.lower()}://{host.lower()}{slash}{path}")
+            yield Indicator(match.start(), match.start() + len(surface), "url", f"{scheme}://{user}{at}{host.lower()}{slash}{path}")
 
 
 def refang_url(surface: str) -> str:
@@ -129,7 +132,9 @@ def trimmed(surface: str) -> str:
 
 
 _EMAIL = re.compile(rf"(?<![\w.+@/-])[^\W_][\w.!#$%&'*+=?^`{{|}}~-]{{0,63}}{AT}{HOST}(?![\w@])", re.IGNORECASE)
-_DOTTED_LOCAL = re.compile(rf"(?<![\w.+@/-])(?:[\w+-]{{1,30}}(?:\s?\(dot\)\s?|\s?\[dot\]\s?|\[\.\])){{1,3}}[\w+-]{{1,30}}{AT}{HOST}", re.IGNORECASE)
+_DOTTED_LOCAL = re.compile(
+    rf"(?<![\w.+@/-])(?:[\w+-]{{1,30}}(?:\s?\(dot\)\s?|\s?\[dot\]\s?|\[\.\])){{1,3}}[\w+-]{{1,30}}{AT}{HOST}", re.IGNORECASE
+)
 
 
 def emails(text: str) -> Iterator[Indicator]:
@@ -137,7 +142,7 @@ def emails(text: str) -> Iterator[Indicator]:
         for match in pattern.finditer(text):
             local, _, host = _AT.sub("@", match[0], count=1).partition("@")
             local, host = _DOT.sub(".", local), _DOT.sub(".", host).lower()
-            if known_suffix(host) and not local.endswith(".") and ".." not in local:
+            if (known_suffix(host) or host.rpartition(".")[2] in RESERVED) and not local.endswith(".") and ".." not in local:
                 yield Indicator(match.start(), match.end(), "email", f"{local.lower()}@{host}")
 
 
@@ -151,7 +156,7 @@ def fediverse(text: str) -> Iterator[Indicator]:
             yield Indicator(match.start(), match.end(), "handle", value, properties={"platform": "fediverse"})
 
 
-_DOMAIN = re.compile(rf"(?<![\w@./\\-]){HOST}(?![\w@(-])", re.IGNORECASE)
+_DOMAIN = re.compile(rf"(?:(?<![\w@./\\-])|(?<=\*\.)){HOST}(?![\w@(-])", re.IGNORECASE)
 
 
 def domains(text: str) -> Iterator[Indicator]:
@@ -160,21 +165,23 @@ def domains(text: str) -> Iterator[Indicator]:
         host = _DOT.sub(".", surface)
         suffix = host.rpartition(".")[2]
         defanged = host != surface
-        if not defanged and not plain_domain(host, suffix, text[match.end() : match.end() + 2]):
+        if not defanged and not is_plain_domain(host, suffix):
             continue
         if known_suffix(host.lower()):
             yield Indicator(match.start(), match.end(), "domain", host.lower(), score=1.0 if defanged else 0.9)
 
 
-def plain_domain(host: str, suffix: str, after: str) -> bool:
+def is_plain_domain(host: str, suffix: str) -> bool:
     """Whether a bare name with dots is meant as a domain, not as a file, a call, or two sentences without a space."""
     if suffix.lower() in FILES_ONLY and not host.lower().startswith("www."):
         return False
-    if not (suffix.islower() or (host.isupper() and len(suffix) > 2)):
+    if not (suffix.islower() or (host.isupper() and len(suffix) > 2 and host != "ASP.NET")):
         return False
     labels = host.split(".")
-    if len(labels) == 2 and suffix in FILE_SUFFIXES and (len(labels[0]) < 4 or labels[0][0].isupper()):
+    if len(labels) == 2 and (suffix in IN_CODE or (suffix in WORDS and (len(labels[0]) < 4 or labels[0][0].isupper()))):
         return False
+    if len(labels) > 2 and labels[0] in ("com", "org", "net", "java", "javax"):
+        return False  # the name of a package
     return len(suffix) > 2 or any(len(label) > 1 for label in labels[:-1])  # not e.g, U.S
 
 
@@ -185,11 +192,13 @@ def suffixes() -> tldextract.TLDExtract:
 
 @cache
 def known_suffix(host: str) -> bool:
-    return host.rpartition(".")[2] in OTHER_SUFFIXES or bool(suffixes()(host).suffix and suffixes()(host).domain)
+    return host.rpartition(".")[2] in HIDDEN or bool(suffixes()(host).suffix and suffixes()(host).domain)
 
 
-_IPV4 = re.compile(rf"(?<![\w.-])(?:\d{{1,3}}{DOT}){{3}}\d{{1,3}}(?![\w-])(?!\.\d)", re.IGNORECASE)
-_VERSION = re.compile(r"(?:\b(?:version|ver|v|release|build|firmware|section|chapter|clause|§|no|nr)\.?:?\s*|\d\.)$", re.IGNORECASE)
+_IPV4 = re.compile(rf"(?<![\w.])(?<![^\W\d]-)(?:\d{{1,3}}{DOT}){{3}}\d{{1,3}}(?!\w|-[^\W\d])(?!\.\d)", re.IGNORECASE)
+_VERSION = re.compile(
+    r"(?:\b(?:versi[oó]n|version|версия|ver|v|release|build|firmware|section|chapter|clause|§|no|nr)\.?[:=\"'\s]*|\d\.)$", re.IGNORECASE
+)
 
 
 def ipv4(text: str) -> Iterator[Indicator]:
@@ -206,7 +215,7 @@ def ipv4(text: str) -> Iterator[Indicator]:
 
 
 _IPV6 = re.compile(
-    r"(?<![\w:.])(?:[0-9a-f]{1,4}|:)(?::|\[:\])(?:[0-9a-f]{0,4}(?::|\[:\])){0,6}(?:[0-9a-f]{1,4}|(?:\d{1,3}\.){3}\d{1,3})?(?![\w:])(?!\.\d)",
+    r"(?<![\w:.])(?:[0-9a-f]{1,4}|:)(?::|\[:\])(?:[0-9a-f]{0,4}(?::|\[:\])){0,6}(?:[0-9a-f]{1,4}|(?:\d{1,3}\.){3}\d{1,3})?(?![\w:(])(?!\.\d)",
     re.IGNORECASE,
 )
 
@@ -214,7 +223,7 @@ _IPV6 = re.compile(
 def ipv6(text: str) -> Iterator[Indicator]:
     for match in _IPV6.finditer(text):
         value = match[0].replace("[:]", ":")
-        if value.count(":") < 2 or not re.search(r"[0-9a-f]{2}", value, re.IGNORECASE):
+        if value.count(":") < 2 or (value != "::1" and not re.search(r"[0-9a-f]{2}", value, re.IGNORECASE)):
             continue
         try:
             yield Indicator(match.start(), match.end(), "ipv6", str(ipaddress.IPv6Address(value)))
@@ -224,7 +233,7 @@ def ipv6(text: str) -> Iterator[Indicator]:
 
 # -- hashes, vulnerabilities ------------------------------------------------------------------------------------
 
-_HEX = re.compile(r"(?<![\w/-])(?:[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}|[0-9A-F]{32}|[0-9A-F]{40}|[0-9A-F]{64})(?![\w-])")
+_HEX = re.compile(r"(?<![\w-])(?:[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}|[0-9A-F]{32}|[0-9A-F]{40}|[0-9A-F]{64})(?![\w-])")
 _HASH_OF = {32: "md5", 40: "sha1", 64: "sha256"}
 
 
@@ -235,7 +244,7 @@ def hashes(text: str) -> Iterator[Indicator]:
             yield Indicator(match.start(), match.end(), _HASH_OF[len(value)], value)
 
 
-_CVE = re.compile(r"\bCVE[-‐‑–\s](?P<year>(?:19|20)\d\d)[-‐‑–](?P<number>\d{4,7})(?!\d)", re.IGNORECASE)  # noqa: RUF001
+_CVE = re.compile(r"\bCVE[-‐‑–\s](?P<year>(?:19|20)\d\d)[-‐‑–](?P<number>\d{4,7})(?!\d)", re.IGNORECASE)
 
 
 def cves(text: str) -> Iterator[Indicator]:
@@ -270,11 +279,22 @@ _BTC = re.compile(r"(?<![\w/])(?:[13][1-9A-HJ-NP-Za-km-z]{25,34}|bc1[02-9ac-hj-n
 
 def bitcoins(text: str) -> Iterator[Indicator]:
     for match in _BTC.finditer(text):
-        try:
-            bitcoin.validate(match[0])
-        except ValidationError:
-            continue
-        yield Indicator(match.start(), match.end(), "btc", match[0].lower() if match[0][:3].lower() == "bc1" else match[0])
+        segwit = match[0][:3].lower() == "bc1"
+        value = match[0].lower() if segwit else match[0]
+        if bech32m(value) if value.startswith("bc1p") else bitcoin.is_valid(value):
+            yield Indicator(match.start(), match.end(), "btc", value)
+
+
+def bech32m(address: str) -> bool:
+    """The checksum of a taproot address (BIP 350), which python-stdnum does not know: the polynomial of BIP 173, another constant."""
+    check = 1
+    digits = ["qpzry9x8gf2tvdw0s3jn54khce6mua7l".find(c) for c in address[3:]]
+    for value in [3, 3, 0, 2, 3, *digits]:  # “bc” spread as BIP 173 says
+        top = check >> 25
+        check = (check & 0x1FFFFFF) << 5 ^ value
+        for bit, generator in enumerate((0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)):
+            check ^= generator if top >> bit & 1 else 0
+    return -1 not in digits and check == 0x2BC830A3
 
 
 _IBAN = re.compile(r"(?<![\w-])[A-Z]{2}\d{2}(?:[\s\u00a0-]?[A-Z0-9]{1,4}){3,9}", re.IGNORECASE)
@@ -306,27 +326,37 @@ def is_iban(surface: str) -> bool:
 
 # -- people and places ------------------------------------------------------------------------------------------------
 
-_PHONE = re.compile(r"(?<![\w+./-])(?:\+|00|\(\+|\()?\d[\d\s\u00a0().\-–‑/]{5,}\d(?!\w)")  # noqa: RUF001
+_PHONE = re.compile(r"(?<![\w+./-])(?:\+|00|\(\+|\()?\d[\d\s\u00a0().\-–‑/]{5,}\d(?!\w)")
 
 
 def phones(text: str, region: str | None = None) -> Iterator[Indicator]:
     for match in _PHONE.finditer(text):
-        surface = match[0]
-        if len(surface) > PHONE_CHARS_MAX:
+        whole = match[0]
+        if len(whole) > PHONE_CHARS_MAX:
             continue
-        international = surface.lstrip("(").startswith(("+", "00"))
-        if not international and (region is None or not looks_national(surface)):
-            continue
-        dialled = "+" + surface.lstrip("(")[2:] if surface.lstrip("(").startswith("00") else surface
-        try:
-            number = phonenumbers.parse(dialled, None if international else region)
-        except phonenumbers.NumberParseException:
-            continue
-        valid = phonenumbers.is_valid_number(number)
-        if valid or (surface.lstrip("(").startswith("+") and phonenumbers.is_possible_number(number)):
-            where = phonenumbers.region_code_for_number(number) or ""
-            value = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-            yield Indicator(match.start(), match.end(), "phone", value, 1.0 if valid else 0.6, {"region": where} if where else {})
+        without_last = re.sub(r"[\s\u00a0/(]+\(?\d{1,4}$", "", whole)  # “(24 h)” and the like after it
+        for surface in (whole, without_last) if without_last != whole else (whole,):
+            number = read_phone(surface, region)
+            if number is None:
+                continue
+            valid = phonenumbers.is_valid_number(number)
+            if valid or (surface.startswith("+") and phonenumbers.is_possible_number(number)):
+                where = phonenumbers.region_code_for_number(number) or ""
+                value = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+                end = match.start() + len(surface)
+                yield Indicator(match.start(), end, "phone", value, 1.0 if valid else 0.6, {"region": where} if where else {})
+                break
+
+
+def read_phone(surface: str, region: str | None) -> phonenumbers.PhoneNumber | None:
+    dialled = surface.lstrip("(")
+    international = dialled.startswith(("+", "00"))
+    if not international and (region is None or not looks_national(surface)):
+        return None
+    try:
+        return phonenumbers.parse("+" + dialled[2:] if dialled.startswith("00") else surface, None if international else region)
+    except phonenumbers.NumberParseException:
+        return None
 
 
 def looks_national(surface: str) -> bool:
@@ -338,12 +368,13 @@ def looks_national(surface: str) -> bool:
 
 
 _DECIMAL = re.compile(
-    r"(?<![\w.,-])(?:geo:)?(?P<lat>[+-]?\d{1,2}\.\d{3,10})\s?°?\s?(?P<ns>[NS])?\s?[,;/\s]\s?(?P<lon>[+-]?\d{1,3}\.\d{3,10})\s?°?\s?(?P<ew>[EWO])?(?![\w.])(?!,\d)",
+    r"(?<![\w.,-])(?:(?P<ns0>[NS])\s?)?(?P<lat>[+−-]?\d{1,2}\.\d{3,10})\s?°?\s?(?P<ns>[NS])?\s?[,;/\s]\s?"
+    r"(?:(?P<ew0>[EWO])\s?)?(?P<lon>[+−-]?\d{1,3}\.\d{3,10})(?:\s?°)?(?:\s?(?P<ew>[EWO])(?!\w))?(?![\w])(?!\.\d)",
     re.IGNORECASE,
 )  # fmt: skip
 _DEGREES = re.compile(
-    r"(?<![\w.])(?P<d1>\d{1,2})\s?°\s?(?:(?P<m1>\d{1,2}(?:\.\d+)?)\s?['′’]\s?)?(?:(?P<s1>\d{1,2}(?:\.\d+)?)\s?(?:\"|″|”|''|′′)\s?)?(?P<ns>[NS])"  # noqa: RUF001
-    r"[,;/\s]{0,3}(?P<d2>\d{1,3})\s?°\s?(?:(?P<m2>\d{1,2}(?:\.\d+)?)\s?['′’]\s?)?(?:(?P<s2>\d{1,2}(?:\.\d+)?)\s?(?:\"|″|”|''|′′)\s?)?(?P<ew>[EWO])(?!\w)",  # noqa: RUF001
+    r"(?<![\w.])(?P<d1>\d{1,2})\s?°\s?(?:(?P<m1>\d{1,2}(?:\.\d+)?)\s?['′’]\s?)?(?:(?P<s1>\d{1,2}(?:\.\d+)?)\s?(?:\"|″|”|''|′′)\s?)?(?P<ns>[NS])"
+    r"[,;/\s]{0,3}(?P<d2>\d{1,3})\s?°\s?(?:(?P<m2>\d{1,2}(?:\.\d+)?)\s?['′’]\s?)?(?:(?P<s2>\d{1,2}(?:\.\d+)?)\s?(?:\"|″|”|''|′′)\s?)?(?P<ew>[EWO])(?!\w)",
     re.IGNORECASE,
 )
 
@@ -354,8 +385,9 @@ def coordinates(text: str) -> Iterator[Indicator]:
         longitude = degrees(match["d2"], match["m2"], match["s2"]) * (-1 if match["ew"].upper() == "W" else 1)
         yield from place(match, latitude, longitude)
     for match in _DECIMAL.finditer(text):
-        latitude = float(match["lat"]) * (-1 if (match["ns"] or "").upper() == "S" else 1)
-        longitude = float(match["lon"]) * (-1 if (match["ew"] or "").upper() == "W" else 1)
+        south, west = (match["ns"] or match["ns0"] or "").upper() == "S", (match["ew"] or match["ew0"] or "").upper() == "W"
+        latitude = float(match["lat"].replace("−", "-")) * (-1 if south else 1)
+        longitude = float(match["lon"].replace("−", "-")) * (-1 if west else 1)
         yield from place(match, latitude, longitude)
 
 
@@ -369,8 +401,10 @@ def place(match: re.Match, latitude: float, longitude: float) -> Iterator[Indica
         yield Indicator(match.start(), end, "coordinates", f"{latitude:.5f},{longitude:.5f}")
 
 
-_HANDLE = re.compile(r"(?<![\w@./&=])@[A-Za-z][A-Za-z0-9_]{1,29}(?:\.[A-Za-z0-9_]{2,29})?(?![\w@(])")
-_CODE = re.compile(r"@(?:Override|Test|Autowired|Deprecated|Component|Service|staticmethod|property|classmethod|param|return|media|import|Bean|Entity|Inject)\b")
+_HANDLE = re.compile(r"(?<![\w@.&=])@(?=\w*[A-Za-z])[A-Za-z0-9_]{2,30}(?:\.[A-Za-z0-9_]{2,29}){0,3}(?![\w@(]|\.\w|/\w)")
+_CODE = re.compile(
+    r"@(?:Override|Test|Autowired|Deprecated|Component|Service|staticmethod|property|classmethod|param|return|media|import|Bean|Entity|Inject)\b"
+)
 
 
 def handles(text: str) -> Iterator[Indicator]:

@@ -154,6 +154,16 @@ class Document(models.Model):
         return reverse("document-detail", args=[self.pk])
 
 
+class HostTurn(models.Model):
+    """When a host may be asked next: one row for all jobs and workers, so that together they are as polite as one."""
+
+    origin = models.CharField(max_length=300, primary_key=True, help_text="scheme://host:port")
+    next_at = models.FloatField(help_text="Seconds since the epoch.")
+
+    def __str__(self) -> str:
+        return self.origin
+
+
 class OfSubject(models.QuerySet):
     """Results that belong to a subject: seen by its members."""
 
@@ -301,6 +311,7 @@ class DuplicateGroup(MadeByJob):
     id = models.UUIDField(primary_key=True, editable=False)
     subject = models.ForeignKey(Subject, on_delete=models.CASCADE, related_name="duplicate_groups")
     kind = models.CharField(max_length=8, choices=(("document", "Documents"), ("entity", "Entities")))
+    step = models.CharField(max_length=9, help_text="Which comparison found it: documents, names or records.")
     name = models.CharField(max_length=300)
     size = models.PositiveIntegerField()
 
@@ -324,6 +335,7 @@ class DuplicatePair(MadeByJob):
     id = models.UUIDField(primary_key=True, editable=False)
     subject = models.ForeignKey(Subject, on_delete=models.CASCADE, related_name="duplicate_pairs")
     kind = models.CharField(max_length=8, choices=DuplicateGroup._meta.get_field("kind").choices)
+    step = models.CharField(max_length=9, help_text="Which comparison found it: documents, names or records.")
     left = models.UUIDField(help_text="The smaller id.")
     right = models.UUIDField()
     score = models.FloatField()

@@ -66,7 +66,12 @@ def as_fts5(terms: list[list[str]]) -> str:
 
 def as_tsquery(terms: list[list[str]]) -> str:
     parts = [" <-> ".join(f"'{word}'" for word in term) for term in terms]
-    return " & ".join(f"({part})" for part in parts[:-1]) + (" & " if len(parts) > 1 else "") + parts[-1] + (":*" if len(terms[-1]) == 1 else "")
+    return (
+        " & ".join(f"({part})" for part in parts[:-1])
+        + (" & " if len(parts) > 1 else "")
+        + parts[-1]
+        + (":*" if len(terms[-1]) == 1 else "")
+    )
 
 
 def marked(snippet: str) -> SafeString:

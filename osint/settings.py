@@ -6,6 +6,7 @@ PUBLIC_URL     https://… switches on what needs HTTPS; empty: `up` binds to lo
 SECRET_KEY     generated into the state folder for SQLite; required for anything else
 STATE_DIR      database, key, sockets and files (default: var/ beside manage.py)
 FETCH_ALLOW_PRIVATE   host:port pairs that may be fetched although they are private (default: none)
+NER_ENGINE     empty: our own model finds names; spacy:PIPELINE: an installed spaCy pipeline
 JOBS           JSON object; overrides of jobs.conf
 """
 
@@ -219,6 +220,9 @@ FETCH_ALLOW_PRIVATE = env.list("FETCH_ALLOW_PRIVATE", default=[])
 for _pair in FETCH_ALLOW_PRIVATE:
     if not re.fullmatch(r"(\[[0-9a-f:]+\]|[a-z0-9.-]+):\d{1,5}", _pair):
         raise ImproperlyConfigured(f"FETCH_ALLOW_PRIVATE takes host:port pairs such as 127.0.0.1:8001, not {_pair!r}.")
+
+# -- reading --------------------------------------------------------------------------------------
+NER_ENGINE = env.str("NER_ENGINE", "")
 
 # -- API ------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {

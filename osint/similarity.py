@@ -57,10 +57,27 @@ def jaccard(left: set[str], right: set[str]) -> float:
 
 LEGAL_FORMS = {
     "ltd", "limited", "inc", "incorporated", "corp", "corporation", "co", "company", "llc", "llp", "plc", "ag", "gmbh", "kg", "se", "sa", "sas",
-    "sarl", "bv", "nv", "oy", "ab", "as", "spa", "srl", "sl", "pte", "pty", "ooo", "oao", "zao", "pao", "ao", "kft", "zrt", "doo", "dd", "the", "group",
-    "holding", "holdings", "sp", "z", "o", "zoo",
+    "sarl", "bv", "nv", "oy", "ab", "as", "spa", "srl", "sl", "pte", "pty", "ooo", "oao", "zao", "pao", "ao", "kft", "zrt", "doo", "dd", "the",
+    "sp", "z", "o", "zoo",
 }  # fmt: skip
-TITLES = {"mr", "mrs", "ms", "miss", "dr", "prof", "professor", "sir", "lord", "lady", "herr", "frau", "senator", "president", "judge", "captain"}
+TITLES = {
+    "mr",
+    "mrs",
+    "ms",
+    "miss",
+    "dr",
+    "prof",
+    "professor",
+    "sir",
+    "lord",
+    "lady",
+    "herr",
+    "frau",
+    "senator",
+    "president",
+    "judge",
+    "captain",
+}
 
 
 def plain(text: str) -> str:
@@ -135,7 +152,10 @@ class Records:
         for one, other in combinations(rare[:8], 2):
             yield [f"{a}|{b}" if a and b else "" for a, b in zip(sounds[one], sounds[other], strict=True)]
         # a value that stands in another column, such as given name and surname swapped
-        words = [sorted(value for value in row if value and not value.isdigit())[:2] for row in zip(*(self.values[n] for n in rare[:8]), strict=True)]
+        words = [
+            sorted(value for value in row if value and not value.isdigit())[:2]
+            for row in zip(*(self.values[n] for n in rare[:8]), strict=True)
+        ]
         yield ["|".join(row) if len(row) == 2 else "" for row in words]
 
     def compare(self, pairs: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -199,4 +219,91 @@ def sound(value: str) -> str:
         return ""
     if value.replace(" ", "").isdigit():
         return "".join(sorted(value.replace(" ", "")))
-    return jellyfish.metaphone(value.split()[0]) or value[:4]
+    return jellyfish.metaphone(value.split(maxsplit=1)[0]) or value[:4]
+
+
+# -- names ------------------------------------------------------------------------------------------------------
+
+NAMES_LINKED = 0.95
+DOCUMENTS_LINKED = 0.8
+NAMES_WORTH_A_LOOK = 0.82
+
+
+def alike_names(names: Sequence[str], kind: str) -> list[Pair]:
+    """Names that likely mean the same: other spellings, other scripts, other order, initials, with or without legal form.
+
+    `kind` is person, organisation or place. Compared are names that share the sound of a word, its beginning, or
+    all initials.
+    """
+    tokens = [name_tokens(name, kind) for name in names]
+    buckets: dict[str, set[int]] = defaultdict(set)
+    for number, words in enumerate(tokens):
+        for key in name_keys(words):
+            buckets[key].add(number)
+    candidates = {pair for members in buckets.values() if 1 < len(members) <= BUCKET_MAX for pair in combinations(sorted(members), 2)}
+    found = []
+    for left, right in sorted(candidates):
+        score, reasons = name_score(tokens[left], tokens[right], kind)
+        if score >= NAMES_WORTH_A_LOOK:
+            found.append(Pair(left, right, round(score, 4), tuple(reasons)))
+    return sorted(found, key=lambda pair: (-pair.score, pair.left, pair.right))
+
+
+def name_keys(words: Sequence[str]) -> set[str]:
+    keys = {f"b{word[:4]}" for word in words if len(word) > 2} | {f"s{jellyfish.metaphone(word)}" for word in words if len(word) > 2}
+    if len(words) > 1:
+        keys.add("i" + "".join(sorted(word[0] for word in words)))
+    acronym = "".join(word[0] for word in words)
+    return keys | ({f"a{acronym}"} if len(words) > 2 else {f"a{words[0]}"} if len(words) == 1 and len(words[0]) < 7 else set())
+
+
+def name_score(left: Sequence[str], right: Sequence[str], kind: str) -> tuple[float, list[str]]:
+    """From 0 to 1, with what speaks for it. Words are matched with their best partner; initials and acronyms may stand for words."""
+    if not left or not right:
+        return 0.0, []
+    if sorted(left) == sorted(right):
+        return 1.0, ["the same words" if list(left) == list(right) else "the same words in another order"]
+    if kind == "organisation" and is_acronym(left, right):
+        return 0.86, [f"{' '.join(min(left, right, key=len))} are the initials of the other"]
+    short, long = (left, right) if len(left) <= len(right) else (right, left)
+    total, reasons, free = 0.0, [], list(long)
+    for word in short:
+        best = max(free, key=lambda other: word_score(word, other)) if free else ""
+        score = word_score(word, best) if best else 0.0
+        total += score * weight(word)
+        if best:
+            free.remove(best)
+        if 0.7 <= score < 1:
+            reasons.append(f"{word} / {best} " + ("is an initial" if 1 in (len(word), len(best)) else "alike"))
+    share = total / sum(map(weight, short))
+    missing = sum(map(weight, free)) / sum(map(weight, long))
+    if free:
+        reasons.append(f"without {' '.join(free)}")
+    if len(short) == 1 and kind == "person" and len(long) > 1:
+        return 0.0, []  # a surname alone is anybody of the family
+    return share * (1 - 0.35 * missing), reasons
+
+
+def word_score(one: str, other: str) -> float:
+    if one == other:
+        return 1.0
+    if len(one) == 1 or len(other) == 1:
+        return 0.85 if one[0] == other[0] else 0.0
+    similar = JaroWinkler.normalized_similarity(one, other)
+    if similar < 0.85:
+        return 0.0
+    if min(len(one), len(other)) > 3 and jellyfish.metaphone(one) == jellyfish.metaphone(other):
+        return max(similar, 0.93)
+    return 1 - 2 * (1 - similar)  # one letter makes another given name: Maria, Mario
+
+
+def weight(word: str) -> float:
+    """A longer word says more than a short one."""
+    return min(len(word), 6) / 6
+
+
+def is_acronym(left: Sequence[str], right: Sequence[str]) -> bool:
+    for one, other in ((left, right), (right, left)):
+        if len(one) == 1 and len(other) > 2 and one[0] == "".join(word[0] for word in other):
+            return True
+    return False

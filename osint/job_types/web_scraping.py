@@ -1,15 +1,18 @@
-"""Fetch a list of web pages, or those of a site map; keep each as a document with its evidence."""
+"""Fetch web pages: a list, those of a site map, or what they link to; keep each as a document with its evidence."""
 
 import asyncio
+import multiprocessing
+import os
 import re
 from collections import Counter
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from django import forms
 from django.conf import settings
@@ -18,54 +21,47 @@ from django.db.models import Sum
 from django.utils import timezone
 from lxml import etree
 
+from jobs import words
+from jobs.child import die_with
 from jobs.errors import Kind, PermanentError, TransientError
 from jobs.models import Artifact, Job
 from jobs.registry import register
 from jobs.tracker import ProgressTracker
-from osint.capture import Evidence, Page, clean, read_page, sha256
-from osint.fetching import Fetched, Fetcher, FetchError, Hop, Refused, allowed_private_in, by_origin, decompress, normalise, unresolved
+from osint.capture import Evidence, Page, clean, digest_of, read_page
+from osint.fetching import Fetched, Fetcher, FetchError, Refused, allowed_private_in, by_origin, decompress, normalise, unresolved
 from osint.models import Document
+from osint.politeness import reserve
+from osint.storing import store_document
+from osint.urllist import UrlList, read_urls
 
 URLS_MAX = 10_000
 SITEMAPS_MAX = 50
+DEPTH_MAX = 10
+FAILURES_IN_A_ROW = 5  # after so many the rest of a host waits for the next try
+PARSED_APART_FROM = 20  # pages from which parsing is worth processes of its own
+PARSERS = min(2, os.cpu_count() or 1)
 
 
 class UrlListField(forms.CharField):
-    """Addresses, one a line or as a list; cleaned to a list without repetitions, each address checked."""
+    """Addresses, one a line or as a list, also in defanged form; cleaned to a list without repetitions, each address checked."""
 
     widget = forms.Textarea
 
-    def to_python(self, value: Any) -> list[str]:  # type: ignore[override]
-        if value is None:
-            return []
-        if isinstance(value, str):
-            value = re.split(r"[\r\n,]+|\s+(?=https?://)", value)
-        if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value or []):
+    def to_python(self, value: Any) -> UrlList:  # type: ignore[override]
+        if (
+            value is not None
+            and not isinstance(value, str)
+            and not (isinstance(value, list | tuple) and all(isinstance(v, str) for v in value))
+        ):
             raise forms.ValidationError("Give web addresses as text, one a line, or as a list of texts.")
-        return [v.strip() for v in value if v and v.strip()]
+        return read_urls(value or "")
 
-    def validate(self, value: list[str]) -> None:  # type: ignore[override]
-        if len(value) > URLS_MAX:
-            raise forms.ValidationError(f"{len(value):,} addresses are too many: one job takes up to {URLS_MAX:,}.")
+    def validate(self, value: UrlList) -> None:  # type: ignore[override]
+        if value.given > URLS_MAX:
+            raise forms.ValidationError(f"{value.given:,} addresses are too many: one job takes up to {URLS_MAX:,}.")
 
-    def run_validators(self, value: list[str]) -> None:  # type: ignore[override]
-        """Each address is judged on its own in `clean`, so that all wrong ones are named at once."""
-
-    def clean(self, value: Any) -> list[str]:  # type: ignore[override]
-        urls = super().clean(value)
-        good: dict[str, None] = {}
-        problems: list[str] = []
-        for number, url in enumerate(urls, 1):
-            try:
-                good[normalise(url)] = None
-            except Refused as refused:
-                problems.append(f"Line {number}, {url[:80]}: {refused}")
-        missing = unresolved(urlsplit(url).hostname or "" for url in good)
-        problems += [f"The host {host} cannot be found in the DNS." for host in sorted(missing)]
-        if problems:
-            more = f"And {len(problems) - 10} more." if len(problems) > 10 else ""
-            raise forms.ValidationError([*problems[:10], *([more] if more else [])])
-        return list(good)
+    def run_validators(self, value: UrlList) -> None:  # type: ignore[override]
+        """Each address was judged on its own, so that all wrong ones are named at once."""
 
     def prepare_value(self, value: Any) -> Any:
         return "\n".join(value) if isinstance(value, list | tuple) else value
@@ -75,9 +71,10 @@ class WebScrapingForm(forms.Form):
     urls = UrlListField(
         label="Web addresses",
         required=False,
-        help_text=f"One a line, up to {URLS_MAX:,}. The same address twice is fetched once.",
-        widget=forms.Textarea(attrs={"rows": 8, "placeholder": "https://example.org/page"}),
+        help_text=f"One a line, up to {URLS_MAX:,}; also as hxxp://example[.]org. The same address twice is fetched once.",
+        widget=forms.Textarea(attrs={"rows": 8, "placeholder": "https://example.org/page", "data-urls": "/scrape/check/"}),
     )
+    skip_refused = forms.BooleanField(label="Leave out addresses that cannot be fetched", required=False)
     sitemap = forms.CharField(
         label="Or a site map",
         required=False,
@@ -85,12 +82,35 @@ class WebScrapingForm(forms.Form):
         help_text="The address of a sitemap.xml. Its pages are fetched as well.",
         widget=forms.TextInput(attrs={"placeholder": "https://example.org/sitemap.xml"}),
     )
+    depth = forms.IntegerField(
+        label="Follow links so many times",
+        initial=0,
+        min_value=0,
+        max_value=DEPTH_MAX,
+        required=False,
+        help_text="0: only the pages named above.",
+    )
+    hosts = forms.CharField(
+        label="Follow links to other hosts",
+        required=False,
+        max_length=4000,
+        help_text="Names of hosts, separated by spaces, with their subdomains. Empty: only to the hosts of the pages above.",
+        widget=forms.TextInput(attrs={"placeholder": "example.org docs.example.net"}),
+    )
+    pages_max = forms.IntegerField(
+        label="Pages at most", initial=1000, min_value=1, max_value=URLS_MAX, required=False, help_text="Counts when links are followed."
+    )
+    discover = forms.BooleanField(label="Look for site maps and feeds of these hosts", required=False)
+    recheck = forms.BooleanField(
+        label="Ask only for pages that have changed", initial=True, required=False,
+        help_text="Pages that the subject has already are fetched again only if their server says that they changed.",
+    )  # fmt: skip
     delay_s = forms.FloatField(
         label="Seconds between two pages of a host",
         initial=1.0,
         min_value=0,
         max_value=60,
-        help_text="The site's own wish in robots.txt counts if it is longer.",
+        help_text="For all jobs together. The site's own wish in robots.txt counts if it is longer.",
     )
     hosts_at_once = forms.IntegerField(label="Hosts at once", initial=8, min_value=1, max_value=16)
 
@@ -106,8 +126,22 @@ class WebScrapingForm(forms.Form):
             raise forms.ValidationError(f"The host {urlsplit(url).hostname} cannot be found in the DNS.")
         return url
 
+    def clean_hosts(self) -> str:
+        names = [name.lower().lstrip(".") for name in re.split(r"[\s,]+", self.cleaned_data["hosts"]) if name]
+        wrong = [name for name in names if not re.fullmatch(r"[\w-]+(\.[\w-]+)*(:\d+)?", name)]
+        if wrong:
+            raise forms.ValidationError(f"{wrong[0][:80]} is no name of a host, such as example.org.")
+        return " ".join(names)
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
+        found = cleaned.get("urls")
+        if isinstance(found, UrlList):
+            if found.refused and not cleaned.get("skip_refused"):
+                self.add_error("urls", forms.ValidationError(found.problems()))
+            cleaned["urls"] = found.good
+        cleaned["depth"] = cleaned.get("depth") or 0
+        cleaned["pages_max"] = cleaned.get("pages_max") or 1000
         if not self.errors and not cleaned.get("urls") and not cleaned.get("sitemap"):
             self.add_error("urls", "Give at least one web address, or a site map.")
         return cleaned
@@ -117,13 +151,15 @@ def describe(parameters: dict[str, Any]) -> str:
     urls = parameters["urls"]
     hosts = sorted({urlsplit(u).netloc for u in [*urls, *filter(None, [parameters["sitemap"]])]})
     where = hosts[0] if len(hosts) == 1 else f"{len(hosts)} sites"
+    if parameters.get("depth"):
+        return f"Crawl {where}"
     if parameters["sitemap"]:
         return f"Scrape the site map of {where}"
     return f"Scrape {len(urls):,} {'page' if len(urls) == 1 else 'pages'} of {where}"
 
 
 def total_steps(parameters: dict[str, Any]) -> int | None:
-    return None if parameters["sitemap"] else len(parameters["urls"])
+    return None if parameters["sitemap"] or parameters.get("depth") or parameters.get("discover") else len(parameters["urls"])
 
 
 def show_parameters(parameters: dict[str, Any]) -> list[tuple[str, str]]:
@@ -131,6 +167,12 @@ def show_parameters(parameters: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [("Addresses", f"{len(urls):,}"), ("First", urls[0])] if urls else []
     if sitemap:
         rows.append(("Site map", sitemap))
+    if parameters.get("depth"):
+        times = words.count(parameters["depth"], "time")
+        rows.append(("Links are followed", f"{times}, up to {words.count(parameters.get('pages_max', 1000), 'page')}"))
+        rows.append(("To", parameters.get("hosts") or "the same hosts"))
+    if parameters.get("discover"):
+        rows.append(("Site maps and feeds", "looked for"))
     rows += [
         ("Between two pages of a host", f"{parameters.get('delay_s', 1.0):g} s"),
         ("Hosts at once", str(parameters.get("hosts_at_once", 8))),
@@ -142,10 +184,18 @@ def show_parameters(parameters: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def summarise(result: dict[str, Any]) -> str:
-    pages = f"{result['documents']:,} {'page' if result['documents'] == 1 else 'pages'} stored"
+    parts = [f"{words.count(result['documents'], 'page')} stored"]
+    if result.get("changed"):
+        parts.append(f"{result['changed']:,} changed since the last time")
+    if result.get("unchanged"):
+        parts.append(f"{result['unchanged']:,} not changed")
     if result.get("inherited"):
-        pages += f", {result['inherited']:,} were done before"
-    return f"{pages}, {result['failed']:,} could not be read" if result["failed"] else pages
+        parts.append(f"{result['inherited']:,} were done before")
+    if result.get("blocked"):
+        parts.append(f"{result['blocked']:,} blocked or in need of a browser")
+    if result["failed"]:
+        parts.append(f"{result['failed']:,} could not be read")
+    return ", ".join(parts)
 
 
 @register(
@@ -159,18 +209,44 @@ def summarise(result: dict[str, Any]) -> str:
     summarise=summarise,
     result_template="osint/_scrape_result.html",
     resumable=True,
-    for_items=lambda parameters, urls: {**parameters, "urls": urls, "sitemap": ""},
+    for_items=lambda parameters, urls: {**parameters, "urls": urls, "sitemap": "", "depth": 0, "discover": False, "recheck": False},
     help="Fetches pages politely and keeps their text, links and raw responses as evidence.",
 )
 def web_scraping(tracker: ProgressTracker, parameters: dict[str, Any]) -> dict[str, Any]:
-    job = Job.objects.get(pk=tracker.job_id)
-    scrape = Scrape(tracker, job, parameters)
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="store") as store:
-        scrape.store = store
+    with ExitStack() as stack:
+        # the parsers are forked first: while there is no connection and no thread that they could inherit
+        parsers = stack.enter_context(parsing_processes()) if is_large(parameters) else None
+        job = Job.objects.get(pk=tracker.job_id)
+        scrape = Scrape(tracker, job, parameters)
+        scrape.store = stack.enter_context(ThreadPoolExecutor(max_workers=1, thread_name_prefix="store"))
+        scrape.parsers = parsers or scrape.store
         try:
             return asyncio.run(scrape.run())
         finally:
-            store.submit(lambda: connection.close()).result()  # looked up in its own thread
+            scrape.store.submit(lambda: connection.close()).result()  # looked up in its own thread
+
+
+def is_large(parameters: dict[str, Any]) -> bool:
+    return PARSERS > 1 and (len(parameters["urls"]) >= PARSED_APART_FROM or total_steps(parameters) is None)
+
+
+def parsing_processes() -> ProcessPoolExecutor:
+    """Processes in the job's own group, counted to its memory and CPU, that end with it."""
+    pool = ProcessPoolExecutor(PARSERS, mp_context=multiprocessing.get_context("fork"), initializer=die_with, initargs=(os.getpid(),))
+    pool.submit(int).result()  # starts them now
+    return pool
+
+
+@dataclass
+class Host:
+    """How a host does in this run."""
+
+    failures: int = 0  # transient ones in a row
+    left: int = 0  # pages that were not asked for after that
+
+    @property
+    def is_broken(self) -> bool:
+        return self.failures >= FAILURES_IN_A_ROW
 
 
 @dataclass
@@ -179,18 +255,22 @@ class Scrape:
     job: Job
     parameters: dict[str, Any]
     store: ThreadPoolExecutor = field(init=False)
+    parsers: Executor = field(init=False)
     reasons: Counter = field(default_factory=Counter)
     failed: list[dict[str, str]] = field(default_factory=list)
+    hosts: dict[tuple[str, str, int], Host] = field(default_factory=dict)
+    known: dict[str, dict[str, str]] = field(default_factory=dict)  # url → headers of a conditional request
     transient: bool = False
     retry_after_s: float = 0.0
     stored: int = 0
+    unchanged: int = 0
 
     async def run(self) -> dict[str, Any]:
         """Fetch what is not there yet, host by host; the summary counts what this and earlier attempts stored."""
         allowed = allowed_private_in([*self.parameters["urls"], *filter(None, [self.parameters["sitemap"]])])
         if allowed:
             self.tracker.log_warning(f"Private address allowed by FETCH_ALLOW_PRIVATE: {', '.join(allowed)}")
-        async with Fetcher(delay_s=self.parameters["delay_s"]) as fetcher:
+        async with Fetcher(delay_s=self.parameters["delay_s"], reserve=self.reserve) as fetcher:
             urls = await self.find_urls(fetcher)
             self.tracker.set_total(len(urls))
             settled = await self.in_store(self.begin)
@@ -198,14 +278,17 @@ class Scrape:
                 self.tracker.update_step(f"Continuing: {len(settled):,} pages are done already", 0)
             self.evidence = Evidence(self.scratch() / f"evidence-{self.job.attempt}.warc.gz")
             with self.evidence:
-                await self.fetch_all(fetcher, [url for url in urls if url not in settled])
+                await self.crawl(fetcher, urls, settled)
         self.tracker.update_step("Storing the evidence", 0)
         await self.in_store(self.keep_evidence)
         return await self.in_store(self.finish, settled, allowed)
 
     async def in_store(self, function: Any, *args: Any) -> Any:
-        """Parsing and the database belong to one thread, with one connection."""
+        """The database belongs to one thread, with one connection."""
         return await asyncio.get_running_loop().run_in_executor(self.store, function, *args)
+
+    async def reserve(self, origin: tuple[str, str, int], delay_s: float) -> float:
+        return await self.in_store(reserve, origin, delay_s)
 
     def scratch(self) -> Path:
         return Path(settings.STATE_DIR) / "scratch" / str(self.job.pk)
@@ -218,18 +301,94 @@ class Scrape:
 
     # -- which pages ------------------------------------------------------------------------------
 
+    async def crawl(self, fetcher: Fetcher, urls: list[str], settled: dict[str, str]) -> None:
+        """Level by level: all pages of one before those that they link to, so that a second attempt finds the same ones."""
+        seen = dict.fromkeys(urls)
+        level = urls
+        for depth in range(self.parameters.get("depth", 0) + 1):
+            await self.in_store(self.look_up, [url for url in level if url not in settled])
+            await self.fetch_all(fetcher, [url for url in level if url not in settled])
+            if depth == self.parameters.get("depth", 0):
+                break
+            level = await self.in_store(self.next_level, level, seen)
+            if not level:
+                break
+            self.tracker.set_total(len(seen))
+            self.tracker.log_info(f"Following links, step {depth + 1}: {words.count(len(level), 'new page')}")
+
+    def next_level(self, level: list[str], seen: dict[str, None]) -> list[str]:
+        """The allowed links of the pages of a level, in the order of these, as far as the budget goes; added to `seen`."""
+        found: list[str] = []
+        links = dict(Document.objects.filter(job=self.job, url__in=level).values_list("url", "links")) if len(level) < 500 else {}
+        for first in range(0, len(level), 500) if not links else ():
+            links.update(Document.objects.filter(job=self.job, url__in=level[first : first + 500]).values_list("url", "links"))
+        budget = self.parameters.get("pages_max", 1000)
+        for url in level:
+            for link in links.get(url, ()):
+                if len(seen) >= budget:
+                    self.tracker.log_warning(f"There are more pages than the {budget:,} that are fetched at most")
+                    return found
+                target = self.allowed_link(link)
+                if target and target not in seen:
+                    seen[target] = None
+                    found.append(target)
+        return found
+
+    def allowed_link(self, link: str) -> str:
+        """The address in the form that we compare, or '' for one that is not followed."""
+        try:
+            url = normalise(link)
+        except Refused:
+            return ""
+        host = urlsplit(url).netloc
+        names = self.parameters.get("hosts", "").split()
+        if names:
+            return url if any(host == name or host.endswith(f".{name}") for name in names) else ""
+        return url if host in self.start_hosts() else ""
+
+    def start_hosts(self) -> set[str]:
+        return {urlsplit(u).netloc for u in [*self.parameters["urls"], *filter(None, [self.parameters["sitemap"]])]}
+
     async def find_urls(self, fetcher: Fetcher) -> list[str]:
         urls = dict.fromkeys(self.parameters["urls"])
         if self.parameters["sitemap"]:
             self.tracker.update_step("Reading the site map", 0)
-            for url in await self.read_sitemaps(fetcher, self.parameters["sitemap"]):
-                if len(urls) >= URLS_MAX:
-                    self.tracker.log_warning(f"The site map names more than {URLS_MAX:,} pages; the first are taken")
-                    break
-                urls[url] = None
+            self.add(urls, await self.read_sitemaps(fetcher, self.parameters["sitemap"]), "The site map")
+        if self.parameters.get("discover"):
+            await self.discover(fetcher, urls)
         return list(urls)
 
-    async def read_sitemaps(self, fetcher: Fetcher, start: str) -> list[str]:
+    def add(self, urls: dict[str, None], more: Iterable[str], what: str) -> None:
+        most = self.parameters.get("pages_max", 1000) if self.parameters.get("depth") else URLS_MAX
+        for url in more:
+            if len(urls) >= most and url not in urls:
+                self.tracker.log_warning(f"{what} names more than {most:,} pages; the first are taken")
+                return
+            urls[url] = None
+
+    async def discover(self, fetcher: Fetcher, urls: dict[str, None]) -> None:
+        """Site maps that robots.txt names, or at their usual place, and feeds that the first pages of each host name."""
+        for origin, pages in by_origin(list(urls)).items():
+            self.tracker.update_step(f"Looking for site maps and feeds of {origin[1]}", 0)
+            try:
+                named = await fetcher.host(pages[0]).sitemaps(fetcher) or [urljoin(pages[0], "/sitemap.xml")]
+            except FetchError:
+                continue
+            for sitemap in named:
+                self.add(urls, await self.read_sitemaps(fetcher, sitemap, optional=True), "The site map")
+            self.add(urls, await self.read_feeds(fetcher, pages[0]), "The feed")
+
+    async def read_feeds(self, fetcher: Fetcher, url: str) -> list[str]:
+        found: list[str] = []
+        try:
+            page = read_page(await fetcher.fetch(url))
+            for feed in page.feeds:
+                found += good_addresses(read_feed((await fetcher.fetch(normalise(feed))).content))
+        except FetchError as error:
+            self.tracker.log_warning(f"The feeds of {url} could not be read: {error}")
+        return found
+
+    async def read_sitemaps(self, fetcher: Fetcher, start: str, *, optional: bool = False) -> list[str]:
         """The pages of a site map, or of the site maps that an index names."""
         waiting, seen, pages = [start], set[str](), list[str]()
         while waiting and len(seen) < SITEMAPS_MAX:
@@ -238,13 +397,13 @@ class Scrape:
             try:
                 fetched = await fetcher.fetch(url)
                 if fetched.last.status != 200:
-                    raise FetchError(f"it answers {fetched.last.status} {fetched.last.reason}")
+                    raise FetchError(f"it answers {fetched.last.status} {fetched.last.reason}", transient=fetched.last.status >= 500)
                 is_index, found = read_sitemap(fetched.content)
             except FetchError as error:
-                if url == start:
+                if url == start and not optional:
                     kind = TransientError if error.transient else PermanentError
                     raise kind(f"The site map could not be read: {error}") from None
-                self.tracker.log_error(f"Site map {url} could not be read: {error}")
+                self.tracker.log_warning(f"Site map {url} could not be read: {error}")
                 continue
             good = []
             for entry in found:
@@ -257,71 +416,106 @@ class Scrape:
 
     # -- fetching ---------------------------------------------------------------------------------
 
+    def look_up(self, urls: list[str]) -> None:
+        """What the servers said of pages that the subject has, so that they can answer “not modified”."""
+        if self.job.subject_id is None or not self.parameters.get("recheck", True):
+            return
+        have = Document.objects.filter(subject_id=self.job.subject_id, is_current=True, problem="").exclude(job=self.job)
+        if not have.exists():
+            return
+        for first in range(0, len(urls), 500):
+            for url, headers in have.filter(url__in=urls[first : first + 500]).values_list("url", "headers"):
+                self.known[url] = conditional(headers)
+
     async def fetch_all(self, fetcher: Fetcher, urls: list[str]) -> None:
         """Some hosts at once, some pages of each at once; one page's failure is its own."""
         hosts = asyncio.Semaphore(self.parameters["hosts_at_once"])
 
-        async def one_host(pages: list[str]) -> None:
+        async def one_host(host: Host, pages: list[str]) -> None:
             waiting = iter(pages)
             async with hosts, asyncio.TaskGroup() as group:
                 for _ in range(fetcher.per_host):
-                    group.create_task(self.fetch_some(fetcher, waiting))
+                    group.create_task(self.fetch_some(fetcher, host, waiting))
 
         try:
             async with asyncio.TaskGroup() as group:
-                for pages in by_origin(urls).values():
-                    group.create_task(one_host(pages))
+                for origin, pages in by_origin(urls).items():
+                    group.create_task(one_host(self.hosts.setdefault(origin, Host()), pages))
         except BaseExceptionGroup as errors:
             raise first_of(errors) from None
 
-    async def fetch_some(self, fetcher: Fetcher, waiting: Iterable[str]) -> None:
+    async def fetch_some(self, fetcher: Fetcher, host: Host, waiting: Iterable[str]) -> None:
         for url in waiting:
-            self.tracker.update_step(f"Fetching {short(url)}", 0)
-            try:
-                fetched = await fetcher.fetch(url)
-                if fetched.last.status >= 400:
-                    status = fetched.last.status
-                    later = status in (408, 425, 429) or status >= 500
-                    self.retry_after_s = max(self.retry_after_s, wait_asked_for(fetched))
-                    raise FetchError(f"{status} {fetched.last.reason}".strip(), transient=later)
-                await self.in_store(self.save, url, fetched)
-            except FetchError as error:
-                self.note_failure(url, error)
+            if host.is_broken:
+                host.left += 1
+                self.note_failure(url, FetchError(f"Not asked for: {FAILURES_IN_A_ROW} pages of this host failed in a row", transient=True))
+            else:
+                await self.fetch_one(fetcher, host, url)
             self.tracker.update_step(f"Fetched {short(url)}")
 
+    async def fetch_one(self, fetcher: Fetcher, host: Host, url: str) -> None:
+        self.tracker.update_step(f"Fetching {short(url)}", 0)
+        try:
+            fetched = await fetcher.fetch(url, self.known.get(url))
+            if fetched.last.status == 304:
+                self.unchanged += 1
+                self.tracker.item_skipped(url, NOT_CHANGED)
+            else:
+                page = await asyncio.get_running_loop().run_in_executor(self.parsers, read_page, fetched)
+                self.check_answer(fetched, page)
+                await self.in_store(self.save, url, fetched, page)
+            host.failures = 0
+        except FetchError as error:
+            host.failures = host.failures + 1 if error.transient else 0
+            self.note_failure(url, error)
+
+    def check_answer(self, fetched: Fetched, page: Page) -> None:
+        """Raises FetchError for an answer that is an error, but for one that says what stands in the way."""
+        status = fetched.last.status
+        if status >= 400 and page.problem not in (Document.Problem.CHALLENGE, Document.Problem.LOGIN):
+            self.retry_after_s = max(self.retry_after_s, wait_asked_for(fetched))
+            raise FetchError(f"{status} {fetched.last.reason}".strip(), transient=status in (408, 425, 429) or status >= 500)
+
     def note_failure(self, url: str, error: FetchError) -> None:
-        self.reasons[str(error)] += 1
         self.transient |= error.transient
+        self.note(url, str(error), Kind.TRANSIENT if error.transient else Kind.PERMANENT)
+
+    def note(self, url: str, reason: str, kind: str) -> None:
+        self.reasons[reason] += 1
         if len(self.failed) < 1000:
-            self.failed.append({"url": url, "reason": str(error)})
-        kind = Kind.TRANSIENT if error.transient else Kind.PERMANENT
-        self.tracker.item_failed(url, str(error), kind=kind)
+            self.failed.append({"url": url, "reason": reason})
+        self.tracker.item_failed(url, reason, kind=kind)
 
     # -- storing (in the store's thread) ------------------------------------------------------------
 
-    def save(self, url: str, fetched: Fetched) -> None:
+    def save(self, url: str, fetched: Fetched, page: Page) -> None:
         """The evidence first, then the document that refers to it, in one transaction with the mark that it is done."""
-        page = read_page(fetched)
+        if page.canonical_url and page.canonical_url != url and self.has_canonical(url, page.canonical_url):
+            self.tracker.item_skipped(url, f"The same page as {page.canonical_url}"[:400])
+            return
         self.evidence.add(fetched)
+        last = fetched.last
         with transaction.atomic():
-            self.write_document(url, fetched.last, page)
-            self.tracker.done(url)
+            store_document(
+                self.job, url, page,
+                {
+                    "final_url": last.url[:2000], "http_status": last.status, "headers": [[k, clean(v)] for k, v in last.headers],
+                    "size": len(last.body), "sha256": digest_of(last.body), "fetched_at": last.fetched_at,
+                },
+            )  # fmt: skip
+            if not page.problem and not page.unreadable:
+                self.tracker.done(url)
             self.stored += 1
-        took = f"{size(len(fetched.last.body))} {fetched.seconds * 1000:.0f} ms"
-        self.tracker.log_info(f"Fetched {short(url)} {fetched.last.status} {took}", url=url)
+        if page.problem or page.unreadable:
+            self.note(url, page.unreadable or str(Document.Problem(page.problem).label), Kind.PERMANENT)
+            return
+        took = f"{size(len(last.body))} {fetched.seconds * 1000:.0f} ms"
+        self.tracker.log_info(f"Fetched {short(url)} {last.status} {took}", url=url)
 
-    def write_document(self, url: str, last: Hop, page: Page) -> None:
-        Document.objects.update_or_create(
-            job=self.job,
-            url=url,
-            defaults={
-                "subject_id": self.job.subject_id, "attempt": self.job.attempt, "final_url": last.url[:2000],
-                "http_status": last.status, "headers": [[k, clean(v)] for k, v in last.headers],
-                "content_type": page.content_type[:200], "charset": page.charset[:40], "size": len(last.body),
-                "sha256": sha256(last), "fetched_at": last.fetched_at, "title": page.title, "author": page.author,
-                "published": page.published, "language": page.language, "text": page.text, "links": page.links,
-            },
-        )  # fmt: skip
+    def has_canonical(self, url: str, canonical: str) -> bool:
+        return Document.objects.filter(job=self.job, url=canonical).exists() or (
+            Document.objects.filter(job=self.job, canonical_url=canonical).exclude(url=url).exists()
+        )
 
     def keep_evidence(self) -> None:
         if self.stored:
@@ -338,28 +532,74 @@ class Scrape:
     # -- the end ------------------------------------------------------------------------------------
 
     def finish(self, settled: dict[str, str], allowed: list[str]) -> dict[str, Any]:
-        """The result counts what this and earlier attempts did; pages of the job that this one continues are told apart."""
+        """The result counts what this and earlier attempts did; pages of the job that this one continues are told apart.
+
+        While a host is not answering and tries are left, the job is tried again for what remains.
+        """
         documents = Document.objects.filter(job=self.job)
-        total = documents.count()
-        inherited = sum(outcome == "skipped" for outcome in settled.values())
+        blocked = documents.exclude(problem="").count()
+        good = documents.count() - blocked
+        skipped = self.job.items.filter(outcome="skipped")
+        unchanged = self.unchanged + skipped.filter(reason=NOT_CHANGED, attempt__lt=self.job.attempt).count()
+        inherited = skipped.filter(reason__startswith="Done by the job").count()
         failed = sum(self.reasons.values())
-        if failed and not total and not inherited:
+        if failed and not good and not inherited and not unchanged:
             reason, count = self.reasons.most_common(1)[0]
             text = f"None of the {failed:,} pages could be read; most often: {reason} ({count:,} of them)"
             raise TransientError(text, retry_after_s=self.retry_after_s or None) if self.transient else PermanentError(text)
+        self.wait_for_broken_hosts()
         failures = [*self.failed, *earlier_failures(self.job, settled)]
-        self.tracker.log_info(f"Complete: {total:,} pages stored, {len(failures):,} could not be read")
+        self.tracker.log_info(f"Complete: {good:,} pages stored, {len(failures):,} could not be read")
         for failure in failures[len(self.failed) :]:
             self.reasons[failure["reason"]] += 1
         return {
-            "documents": total,
+            "documents": good,
+            "unchanged": unchanged,
+            "changed": documents.exclude(previous=None).exclude(diff="").count(),
+            "blocked": blocked,
             "inherited": inherited,
-            "failed": sum(self.reasons.values()),
+            "failed": max(0, sum(self.reasons.values()) - blocked),
             "bytes": documents.aggregate(bytes=Sum("size"))["bytes"] or 0,
             "reasons": dict(self.reasons.most_common(20)),
             "failures": failures[:200],
             "private_allowed": allowed,
         }
+
+    def wait_for_broken_hosts(self) -> None:
+        broken = {origin[1]: host.left for origin, host in self.hosts.items() if host.is_broken and host.left}
+        if broken and self.job.retry_count < self.job.max_retries:
+            name, left = max(broken.items(), key=lambda item: item[1])
+            text = f"{name} failed {FAILURES_IN_A_ROW} times in a row; {words.count(left, 'page')} of it wait for the next try"
+            raise TransientError(text, retry_after_s=self.retry_after_s or None)
+
+
+NOT_CHANGED = "Not changed since it was captured: the server answers 304"
+
+
+def conditional(headers: list[list[str]]) -> dict[str, str]:
+    """The headers that ask a server for a page only if it changed (RFC 9110, section 13)."""
+    said = {name.lower(): value for name, value in headers}
+    asked = {"If-None-Match": said.get("etag", ""), "If-Modified-Since": said.get("last-modified", "")}
+    return {name: value for name, value in asked.items() if value}
+
+
+def good_addresses(urls: Iterable[str]) -> Iterator[str]:
+    for url in urls:
+        try:
+            yield normalise(url)
+        except Refused:
+            continue
+
+
+def read_feed(content: bytes) -> list[str]:
+    """The addresses that an RSS or Atom feed names; none for what is no feed."""
+    try:
+        root = etree.fromstring(content, etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False))
+    except etree.XMLSyntaxError:
+        return []
+    rss = [(node.text or "").strip() for node in root.iterfind(".//{*}item/{*}link")]
+    atom = [node.get("href", "") for node in root.iterfind(".//{*}entry/{*}link") if node.get("rel", "alternate") == "alternate"]
+    return [url for url in [*rss, *atom] if url]
 
 
 def earlier_failures(job: Job, settled: dict[str, str]) -> list[dict[str, str]]:

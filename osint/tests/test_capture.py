@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from warcio.archiveiterator import ArchiveIterator
 
-from osint.capture import Evidence, read_page, sha256, to_text
+from osint.capture import Evidence, digest_of, read_page, to_text
 from osint.fetching import Fetched, Hop
 
 
@@ -72,7 +72,7 @@ def test_evidence_holds_request_and_response_byte_for_byte(tmp_path):
         records = [(r.rec_type, r.rec_headers.get_header("WARC-Target-URI"), r.content_stream().read()) for r in ArchiveIterator(stream)]
     assert [kind for kind, _, _ in records] == ["warcinfo", "response", "request"]
     assert records[1][1] == "https://example.org/a"
-    assert hashlib.sha256(records[1][2]).hexdigest() == sha256(got.last)
+    assert hashlib.sha256(records[1][2]).hexdigest() == digest_of(got.last.body)
 
 
 def test_evidence_that_was_cut_off_is_readable_up_to_the_last_record(tmp_path):

@@ -171,7 +171,7 @@ def test_s04_a_decompression_bomb_is_ended_at_the_limit(site, encoding, body):
 
 def test_s04_an_endless_body_is_ended(site, monkeypatch):
     monkeypatch.setattr(fetching, "BODY_BYTES_MAX", 100_000)
-    monkeypatch.setattr(Fetcher.get, "__defaults__", (100_000,))
+    monkeypatch.setattr(Fetcher.get, "__defaults__", (100_000, None))
 
     def endless(handler):
         handler.send_response(200)

@@ -1,0 +1,223 @@
+"""Read the documents of a subject: who and what they name, where exactly, and how sure that is."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from django import forms
+from django.db import transaction
+from django.db.models import Count, OuterRef, Subquery
+from django.db.models.functions import Coalesce
+
+from jobs import words
+from jobs.errors import Kind
+from jobs.models import Job
+from jobs.registry import register
+from jobs.tracker import ProgressTracker
+from osint import indicators, names
+from osint.dates import find_dates
+from osint.models import Document, Entity, Mention
+from osint.texts import published_on, region_of
+
+VERSION = f"{indicators.ENGINE} dates-1"
+ROWS_A_QUERY = 400
+
+
+class EntityExtractionForm(forms.Form):
+    again = forms.BooleanField(
+        label="Read all documents again", required=False, help_text="Otherwise only those that the present engines have not read yet."
+    )
+
+
+def summarise(result: dict[str, Any]) -> str:
+    text = f"{words.count(result['entities'], 'entity', 'entities')} in {words.count(result['documents'], 'document')}"
+    if result.get("unchanged"):
+        text += f", {result['unchanged']:,} were read before"
+    return f"{text}, {result['skipped']:,} without text" if result.get("skipped") else text
+
+
+@register(
+    "entity_extraction",
+    label="Entity extraction",
+    form=EntityExtractionForm,
+    unit="document",
+    describe=lambda parameters: "Extract entities",
+    summarise=summarise,
+    result_template="osint/_entities_result.html",
+    resumable=True,
+    needs_subject=True,
+    memory_limit_mb=1024,
+    help="Finds people, organisations, places, dates and indicators in the documents of a subject.",
+)
+def entity_extraction(tracker: ProgressTracker, parameters: dict[str, Any]) -> dict[str, Any]:
+    job = Job.objects.get(pk=tracker.job_id)
+    return Extraction(tracker, job, again=parameters["again"]).run()
+
+
+@dataclass(frozen=True)
+class Found:
+    """One mention, before it is stored."""
+
+    start: int
+    end: int
+    type: str
+    key: str
+    name: str
+    engine: str
+    score: float
+    properties: dict[str, str] = field(default_factory=dict, compare=False)
+
+
+@dataclass
+class Extraction:
+    tracker: ProgressTracker
+    job: Job
+    again: bool
+
+    def run(self) -> dict[str, Any]:
+        engine = names.engine()
+        version = f"{VERSION} {engine.name}"[:60]
+        documents = Document.objects.filter(subject_id=self.job.subject_id, is_current=True)
+        rows = list(documents.order_by("fetched_at", "pk").values_list("pk", "extracted_by"))
+        self.tracker.set_total(len(rows))
+        if not rows:
+            self.tracker.log_warning("The subject has no documents: there is nothing to read")
+        settled = self.tracker.settled()
+        for pk, extracted_by in rows:
+            if str(pk) in settled:
+                continue
+            if extracted_by == version and not self.again:
+                self.tracker.item_skipped(str(pk), "Read before by the same engines")
+                self.tracker.update_step("Skipped what was read before")
+            else:
+                self.read(Document.objects.get(pk=pk), engine, version)
+        self.tracker.update_step("Counting", 0)
+        with transaction.atomic():
+            recount(self.job.subject_id)
+        return self.result(engine, version)
+
+    def read(self, document: Document, engine: names.Engine, version: str) -> None:
+        self.tracker.update_step(f"Reading {document}"[:200], 0)
+        key = str(document.pk)
+        if not document.text.strip():
+            self.tracker.item_skipped(key, "It has no text")
+        else:
+            try:
+                found = find_all(document, engine)
+            except (ValueError, RecursionError, OverflowError) as error:
+                self.tracker.item_failed(key, f"{document}: {error}", kind=Kind.PERMANENT)
+            else:
+                with transaction.atomic():
+                    self.store(document, found)
+                    Document.objects.filter(pk=document.pk).update(extracted_by=version)
+                    self.tracker.done(key)
+        self.tracker.update_step(f"Read {document}"[:200])
+
+    def store(self, document: Document, found: Sequence[Found]) -> None:
+        """The mentions of the document anew: a second reading replaces the first."""
+        made = {"job": self.job, "attempt": self.job.attempt}
+        Mention.objects.filter(document=document).delete()
+        wanted = {(f.type, f.key): f for f in reversed(found)}
+        rows = [
+            Entity(subject_id=self.job.subject_id, type=f.type, key=f.key, name=f.name, properties=f.properties, **made)
+            for f in sorted(wanted.values(), key=lambda f: f.start)
+        ]
+        Entity.objects.bulk_create(rows, ignore_conflicts=True, batch_size=ROWS_A_QUERY)
+        ids = entity_ids(self.job.subject_id, wanted)
+        Mention.objects.bulk_create(
+            [
+                Mention(
+                    entity_id=ids[f.type, f.key], document=document, start=f.start, end=f.end, text=document.text[f.start : f.end][:2000],
+                    engine=f.engine, score=f.score, **made,
+                )
+                for f in found
+            ],
+            batch_size=ROWS_A_QUERY,
+        )  # fmt: skip
+
+    def result(self, engine: names.Engine, version: str) -> dict[str, Any]:
+        items = Counter(self.job.items.order_by().values_list("outcome", flat=True))
+        skipped = self.job.items.filter(outcome="skipped", reason="It has no text").count()
+        entities = Entity.objects.filter(subject_id=self.job.subject_id, mention_count__gt=0)
+        counts = dict(entities.order_by().values_list("type").annotate(Count("pk")))
+        mentions = Mention.objects.filter(entity__subject_id=self.job.subject_id).count()
+        languages = (
+            Document.objects.filter(subject_id=self.job.subject_id, is_current=True)
+            .order_by()
+            .values_list("language")
+            .annotate(Count("pk"))
+        )
+        if engine.note:
+            self.tracker.log_info(engine.note)
+        return {
+            "documents": items["ok"],
+            "unchanged": items["skipped"] - skipped,
+            "skipped": skipped,
+            "failed": items["failed"],
+            "entities": sum(counts.values()),
+            "mentions": mentions,
+            "by_type": counts,
+            "languages": {language or "unknown": n for language, n in languages},
+            "engines": version,
+        }
+
+
+def find_all(document: Document, engine: names.Engine) -> list[Found]:
+    """Indicators, then dates, then names, where no earlier one stands. Offsets are those of the stored text."""
+    text = document.text
+    taken = bytearray(len(text))
+    found: list[Found] = []
+
+    def take(one: Found) -> None:
+        if not any(taken[one.start : one.end]):
+            taken[one.start : one.end] = b"\1" * (one.end - one.start)
+            found.append(one)
+
+    host = urlsplit(document.final_url).hostname or ""
+    for i in indicators.find_indicators(text, region_of(host, document.language)):
+        take(Found(i.start, i.end, i.type, i.value[:300], i.value[:300], indicators.ENGINE, i.score, i.properties))
+    for d in find_dates(text, reference=published_on(document), language=document.language, host=host):
+        take(Found(d.start, d.end, "date", d.key, d.key, "dates-1", 1.0 if d.rule in ("absolute", "range") else 0.8))
+    for one in with_short_forms(text, engine.find(text, document.language)):
+        take(one)
+    return sorted(found, key=lambda f: f.start)
+
+
+def with_short_forms(text: str, found: Iterable[names.Name]) -> list[Found]:
+    """Names with their keys; “Keller” alone is the one “Anna Keller” of the same document, if there is only one."""
+    rows = [(n, names.tidy(text[n.start : n.end])) for n in found]
+    full = defaultdict(set)
+    for name, surface in rows:
+        parts = surface.split()
+        if name.type == "person" and len(parts) > 1:
+            full[parts[-1].casefold()].add(surface)
+    made = []
+    for name, surface in rows:
+        longer = full.get(surface.casefold(), set()) if name.type == "person" else set()
+        shown = next(iter(longer)) if len({names.key_of(x) for x in longer}) == 1 else surface
+        key = names.key_of(shown)
+        if key:
+            made.append(Found(name.start, name.end, name.type, key[:300], shown[:300], name.engine, name.score))
+    return made
+
+
+def entity_ids(subject_id: Any, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Any]:
+    by_type: dict[str, list[str]] = defaultdict(list)
+    for kind, key in wanted:
+        by_type[kind].append(key)
+    ids = {}
+    for kind, keys in by_type.items():
+        for first in range(0, len(keys), ROWS_A_QUERY):
+            rows = Entity.objects.filter(subject_id=subject_id, type=kind, key__in=keys[first : first + ROWS_A_QUERY])
+            ids.update({(kind, key): pk for key, pk in rows.values_list("key", "pk")})
+    return ids
+
+
+def recount(subject_id: Any) -> None:
+    """How often each entity is named in current documents; what is named no longer goes, but for records of tables."""
+    counts = Mention.objects.filter(entity=OuterRef("pk"), document__is_current=True).order_by().values("entity").annotate(n=Count("pk"))
+    entities = Entity.objects.filter(subject_id=subject_id)
+    entities.update(mention_count=Coalesce(Subquery(counts.values("n")), 0))
+    entities.exclude(type=Entity.Type.RECORD).filter(mentions=None).delete()

@@ -1,0 +1,196 @@
+"""Assemble what the documents of a subject date: each event once, with every sentence that reports it."""
+
+import re
+import uuid
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.db import transaction
+from django.db.models import Max, Min
+from rapidfuzz import fuzz
+
+from jobs import words
+from jobs.errors import Kind
+from jobs.models import Job
+from jobs.registry import register
+from jobs.tracker import ProgressTracker
+from osint.dates import Found, find_dates
+from osint.models import Document, EventSource, TimelineEvent
+from osint.texts import published_on, sentences
+
+SENTENCE_CHARS_MAX = 1000
+TITLE_CHARS = 160
+ALIKE = 80  # of rapidfuzz's token_set_ratio, from which two sentences with the same date report the same event
+COMPARED_MAX = 400  # sentences of one date that are compared with each other
+EVENTS = uuid.UUID("6f2a4c1e-5f0e-4f65-9d8e-0f7d2a4b7c11")  # names the ids of events, so that links to them hold
+
+
+def summarise(result: dict[str, Any]) -> str:
+    text = words.count(result["events"], "event")
+    if result.get("first"):
+        text += f", {result['first'][:4]} to {result['last'][:4]}"
+    return f"{text}, from {words.count(result['sources'], 'sentence')}"
+
+
+@register(
+    "timeline_assembly",
+    label="Timeline assembly",
+    unit="document",
+    describe=lambda parameters: "Assemble the timeline",
+    summarise=summarise,
+    result_template="osint/_timeline_result.html",
+    resumable=True,
+    needs_subject=True,
+    help="Reads the dates in the documents of a subject and puts what happened in order.",
+)
+def timeline_assembly(tracker: ProgressTracker, parameters: dict[str, Any]) -> dict[str, Any]:
+    job = Job.objects.get(pk=tracker.job_id)
+    documents = Document.objects.filter(subject_id=job.subject_id, is_current=True).order_by("fetched_at", "pk")
+    ids = list(documents.values_list("pk", flat=True))
+    tracker.set_total(len(ids))
+    if not ids:
+        tracker.log_warning("The subject has no documents: there is nothing to read")
+    settled = tracker.settled()
+    for pk in ids:
+        if str(pk) not in settled:
+            read(tracker, job, Document.objects.get(pk=pk))
+    tracker.update_step("Merging what is reported more than once", 0)
+    with transaction.atomic():
+        events = assemble(job)
+    return result_of(job, events)
+
+
+def read(tracker: ProgressTracker, job: Job, document: Document) -> None:
+    tracker.update_step(f"Reading {document}"[:200], 0)
+    key = str(document.pk)
+    if not document.text.strip():
+        tracker.item_skipped(key, "It has no text")
+    else:
+        try:
+            rows = dated_sentences(document)
+        except (ValueError, OverflowError) as error:
+            tracker.item_failed(key, f"{document}: {error}", kind=Kind.PERMANENT)
+        else:
+            with transaction.atomic():
+                EventSource.objects.filter(document=document).delete()
+                EventSource.objects.bulk_create([as_source(job, document, row) for row in rows], batch_size=400)
+                tracker.done(key)
+    tracker.update_step(f"Read {document}"[:200])
+
+
+@dataclass(frozen=True)
+class Dated:
+    found: Found
+    sentence: str
+
+
+def dated_sentences(document: Document) -> list[Dated]:
+    """Each date of a document that has a place in time, with the sentence that it stands in."""
+    text = document.text
+    host = urlsplit(document.final_url).hostname or ""
+    dates = find_dates(text, reference=published_on(document), language=document.language, host=host)
+    spans = iter(sentences(text))
+    start, end = next(spans, (0, len(text)))
+    rows = []
+    for found in dates:
+        if found.begins is None:
+            continue
+        while end <= found.start:
+            start, end = next(spans, (found.start, len(text)))
+        rows.append(Dated(found, cut_around(text[start:end], found.start - start)))
+    return rows
+
+
+def cut_around(sentence: str, at: int) -> str:
+    """A sentence of bearable length: of an endless line what stands around the date."""
+    if len(sentence) <= SENTENCE_CHARS_MAX:
+        return " ".join(sentence.split())
+    first = max(0, at - SENTENCE_CHARS_MAX // 2)
+    return f"… {' '.join(sentence[first : first + SENTENCE_CHARS_MAX].split())} …"
+
+
+def as_source(job: Job, document: Document, row: Dated) -> EventSource:
+    found = row.found
+    return EventSource(
+        job=job, attempt=job.attempt, document=document, start=found.start, end=found.end, text=document.text[found.start : found.end][:200],
+        sentence=row.sentence, begins=found.begins, ends=found.ends, clock=found.clock, precision=found.precision, rule=found.rule, note=found.note,
+    )  # fmt: skip
+
+
+def assemble(job: Job) -> int:
+    """Make the events anew from all sentences; those that say the same stay what they were, by their ids."""
+    sources = EventSource.objects.filter(document__subject_id=job.subject_id, document__is_current=True).select_related("document")
+    by_date: dict[tuple, list[EventSource]] = defaultdict(list)
+    for source in sources.order_by("document__fetched_at", "document_id", "start").iterator(chunk_size=2000):
+        by_date[source.begins, source.ends, source.precision].append(source)
+    events: dict[uuid.UUID, TimelineEvent] = {}
+    members: dict[uuid.UUID, list[int]] = {}
+    for (begins, ends, precision), rows in by_date.items():
+        for group in same_event(rows):
+            first = group[0]
+            name = f"{job.subject_id} {begins} {ends} {precision} {first.document.url} {first.start}"
+            pk = uuid.uuid5(EVENTS, name)
+            events[pk] = TimelineEvent(
+                id=pk, subject_id=job.subject_id, job=job, attempt=job.attempt, begins=begins, ends=ends, precision=precision,
+                clock=next((row.clock for row in group if row.clock), ""), title=title_of(group),
+                source_count=len({row.document_id for row in group}),
+            )  # fmt: skip
+            members[pk] = [row.pk for row in group]
+    TimelineEvent.objects.filter(subject_id=job.subject_id).delete()
+    TimelineEvent.objects.bulk_create(events.values(), batch_size=400)
+    EventSource.objects.bulk_update(
+        [EventSource(pk=row, event_id=event) for event, rows in members.items() for row in rows], ["event"], batch_size=300
+    )
+    return len(events)
+
+
+def same_event(rows: list[EventSource]) -> list[list[EventSource]]:
+    """Sentences of one date, those together that report the same; each is compared with the first of a group."""
+    groups: list[list[EventSource]] = []
+    by_text: dict[str, list[EventSource]] = {}
+    for row in rows:
+        text = content_of(row.sentence)
+        group = by_text.get(text)
+        if group is None:
+            alike = (g for g in groups[:COMPARED_MAX] if fuzz.token_set_ratio(content_of(g[0].sentence), text) >= ALIKE and enough(text))
+            group = next(alike, None)
+        if group is None:
+            group = []
+            groups.append(group)
+        by_text[text] = group
+        group.append(row)
+    return groups
+
+
+def content_of(sentence: str) -> str:
+    """The words of a sentence without its numbers, which its date has in any case."""
+    return " ".join(re.findall(r"[^\W\d_]{3,}", sentence.casefold()))
+
+
+def enough(text: str) -> bool:
+    return text.count(" ") >= 3
+
+
+def title_of(group: list[EventSource]) -> str:
+    """The shortest whole sentence that reports it."""
+    whole = [row.sentence for row in group if len(row.sentence) >= 25] or [row.sentence for row in group]
+    title = min(whole, key=lambda sentence: (len(sentence), sentence))
+    return title if len(title) <= TITLE_CHARS else f"{title[:TITLE_CHARS].rsplit(' ', 1)[0]} …"
+
+
+def result_of(job: Job, events: int) -> dict[str, Any]:
+    span = TimelineEvent.objects.filter(subject_id=job.subject_id).aggregate(first=Min("begins"), last=Max("ends"))
+    counts = dict.fromkeys(("ok", "failed", "skipped"), 0)
+    for outcome in job.items.order_by().values_list("outcome", flat=True):
+        counts[outcome] += 1
+    return {
+        "events": events,
+        "sources": EventSource.objects.filter(event__subject_id=job.subject_id).count(),
+        "documents": counts["ok"],
+        "skipped": counts["skipped"],
+        "failed": counts["failed"],
+        "first": span["first"].isoformat() if span["first"] else "",
+        "last": span["last"].isoformat() if span["last"] else "",
+    }
