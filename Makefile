@@ -1,8 +1,9 @@
 # Every target makes what it needs first: a virtual environment in .venv, and what is installed in it.
 PYTHON ?= python3
+GOLD ?= ../shared/data
 BIN := .venv/bin
 
-.PHONY: help demo up test test-scaled chaos check bench format
+.PHONY: help demo up test test-scaled chaos check bench quality train-ner format
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
 
@@ -45,6 +46,13 @@ check: .venv/installed-dev  ## Format, lint, types, imports, templates, migratio
 
 bench: .venv/installed-dev  ## Figures as JSON lines, beside their baselines
 	@$(BIN)/python -m bench.run
+
+quality: .venv/installed-dev  ## How well the job types do on the gold data (GOLD=folder), as JSON lines
+	@$(BIN)/python -m bench.quality $(GOLD)
+
+train-ner: .venv/installed  ## Make the model of names anew from the gold data (GOLD=folder)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-train.txt
+	@$(BIN)/python -m osint.ner.train $(GOLD)
 
 format: .venv/installed-dev  ## Format the code
 	$(BIN)/ruff format .

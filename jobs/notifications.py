@@ -11,6 +11,7 @@ from django.contrib.auth import get_user_model
 from django.core.mail import send_mail
 from django.db import transaction
 from django.dispatch import receiver
+from django.urls import reverse
 from django.utils import timezone
 
 from jobs import conf, live, sql, words
@@ -73,7 +74,8 @@ class JobNotificationService:
             row.mail_due_at = row.created_at
         sql.insert([row], ignore_conflicts=True)
         message = {
-            "type": "notification", "id": str(row.pk), "job": str(ended.job_id), "status": ended.status, "text": text
+            "type": "notification", "id": str(row.pk), "job": str(ended.job_id), "status": ended.status, "text": text,
+            "url": group.get_absolute_url() if group else reverse("job-detail", args=[ended.job_id]),
         }  # fmt: skip
         transaction.on_commit(lambda: live.publish(f"user.{ended.created_by_id}", message), robust=True)
 

@@ -338,7 +338,8 @@ def job_new(request: HttpRequest, job_type: str = "") -> HttpResponse:
             return redirect(job)
         except InvalidParameters as error:
             for name, texts in error.errors.items():
-                form.add_error(name if name in form.fields else None, texts)
+                place = options if name in options.fields else form
+                place.add_error(name if name in place.fields else None, texts)
         except NotAllowed as error:
             form.add_error(None, str(error))
     status = 422 if form.errors or options.errors else 200

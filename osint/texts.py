@@ -4,13 +4,14 @@ import re
 from collections.abc import Iterator
 from datetime import date
 
+from osint.dates import MONTH_OF
 from osint.models import Document
 
 # The country in which a phone number without a country code is dialled, by the top-level domain or else the language.
 REGION_OF_LANGUAGE = {"de": "DE", "fr": "FR", "es": "ES", "it": "IT", "pt": "PT", "nl": "NL", "pl": "PL", "ru": "RU"}
 _ABBREVIATION = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|Sr|Jr|St|Inc|Ltd|Co|Corp|No|Nr|vs|approx|ca|bzw|Sp|Gen|Col|Lt|Sen|Rep|Gov|ul|Av|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)"
-    r"|\b[A-ZА-Я]|\b\d{1,2})\.$"
+    r"|\b[A-ZА-Я])\.$"
 )
 _END = re.compile(r"[.!?…。！？]+[\"'”’»)\]]*(?=\s+[\"'“‘«(\[]?[^\sa-zа-я])|[。！？]|\n+")
 
@@ -35,11 +36,20 @@ def sentences(text: str) -> Iterator[tuple[int, int]]:
     """(start, end) of each sentence, without the space around it."""
     start = 0
     for match in _END.finditer(text):
-        if match[0].startswith(".") and _ABBREVIATION.search(text[max(start, match.start() - 12) : match.start() + 1]):
+        if match[0].startswith(".") and is_abbreviation(text, start, match):
             continue
         yield from stripped(text, start, match.end())
         start = match.end()
     yield from stripped(text, start, len(text))
+
+
+def is_abbreviation(text: str, start: int, point: re.Match) -> bool:
+    """Whether a point ends no sentence: “Dr. Keller”, “3. Juni”."""
+    before = text[max(start, point.start() - 12) : point.start() + 1]
+    if re.search(r"\b\d{1,2}\.$", before):
+        after = re.match(r"\s+(\w+)", text[point.end() : point.end() + 20])
+        return after is not None and after[1].lower() in MONTH_OF
+    return _ABBREVIATION.search(before) is not None
 
 
 def stripped(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:

@@ -16,6 +16,22 @@ urlpatterns = [
     path("health/", views.health, name="health"),
     path("subjects/", views.subject_list, name="subject-list"),
     path("subjects/<uuid:subject_id>/", views.subject_detail, name="subject-detail"),
+    *(
+        path(f"subjects/<uuid:subject_id>/{name}/", view, name=f"subject-{name}")
+        for name, view in (
+            ("documents", views.subject_documents),
+            ("entities", views.subject_entities),
+            ("timeline", views.subject_timeline),
+            ("duplicates", views.subject_duplicates),
+            ("files", views.subject_files),
+            ("search", views.subject_search),
+            ("investigate", views.subject_investigate),
+            ("upload", views.subject_upload),
+        )
+    ),
+    path("entities/<uuid:entity_id>/", views.entity_detail, name="entity-detail"),
+    path("duplicates/<uuid:pair_id>/", views.decide_pair, name="decide-pair"),
+    path("scrape/check/", views.check_urls, name="check-urls"),
     path("documents/<uuid:document_id>/", views.document_detail, name="document-detail"),
     path("api/", include(router.urls)),
     path("api/", include("jobs.api.urls")),

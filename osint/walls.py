@@ -10,11 +10,14 @@ from urllib.parse import urlsplit
 from selectolax.lexbor import LexborHTMLParser
 
 TEXT_CHARS_MAX = 1_500
-CHALLENGE = re.compile(
-    r"cf-chl|challenge-platform|cf_chl_opt|px-captcha|_pxCaptcha|datadome|geo\.captcha-delivery|g-recaptcha|h-captcha|hcaptcha\.com|turnstile"
-    r"|verify(?:ing)? (?:that )?you are (?:a )?human|checking (?:if the site connection|your browser)|attention required! \| cloudflare"
-    r"|unusual traffic from your (?:computer )?network|are you a robot|pardon our interruption|request unsuccessful\. incapsula"
-    r"|ddos-guard|<title>just a moment",
+LITTLE_TEXT = 300
+CHALLENGE_MARKUP = re.compile(
+    r"cf-chl|challenge-platform|cf_chl_opt|px-captcha|_pxCaptcha|datadome|geo\.captcha-delivery|<title>(?:just a moment|attention required!)",
+    re.IGNORECASE,
+)
+CHALLENGE_WORDS = re.compile(
+    r"g-recaptcha|h-captcha|hcaptcha\.com|turnstile|verify(?:ing)? (?:that )?you are (?:a )?human|are you a robot|pardon our interruption"
+    r"|checking (?:if the site connection|your browser)|unusual traffic from your (?:computer )?network|request unsuccessful\. incapsula|ddos-guard",
     re.IGNORECASE,
 )
 CONSENT = re.compile(
@@ -36,14 +39,14 @@ def wall_in(tree: LexborHTMLParser, html: str, title: str, text: str, url: str) 
     """The Document.Problem of a page, or an empty string when it seems to be what was asked for."""
     if len(text) > TEXT_CHARS_MAX:
         return ""
-    if CHALLENGE.search(html[:200_000]):
+    if CHALLENGE_MARKUP.search(html[:200_000]) or (len(text) < LITTLE_TEXT and CHALLENGE_WORDS.search(html[:200_000])):
         return "challenge"
     asks_password = tree.css_first("input[type=password]") is not None
-    if asks_password and (LOGIN_TITLE.match(title) or LOGIN_PATH.search(urlsplit(url).path) or len(text) < 400):
+    if asks_password and (LOGIN_TITLE.match(title) or LOGIN_PATH.search(urlsplit(url).path) or len(text) < LITTLE_TEXT):
         return "login"
     if CONSENT.search(text or html[:200_000]) and len(text) < 800:
         return "consent"
-    if len(text) < 250 and is_shell(tree, html):
+    if len(text) < LITTLE_TEXT and is_shell(tree, html):
         return "javascript"
     body = tree.body
     return "" if text.strip() or (body and body.text(strip=True)) else "empty"

@@ -19,7 +19,7 @@ from osint.similarity import Pair
 
 PAIRS = uuid.UUID("b1c4d9ae-14d4-4a54-9b4d-3a1a51b0f6d2")  # names the ids of pairs and groups, so that links hold
 ROWS_A_QUERY = 400
-GROUP_LINKED = 0.5  # of all pairs between two groups so much must be alike, or a chain would tie strangers together
+GROUP_LINKED = 0.5  # of all pairs between two groups more than this must be alike, or a chain would tie strangers together
 NAMED_TYPES = (Entity.Type.PERSON, Entity.Type.ORGANISATION, Entity.Type.PLACE)
 STEPS = ("documents", "names", "records")
 
@@ -189,7 +189,7 @@ def ordered(one: uuid.UUID, other: uuid.UUID) -> tuple[uuid.UUID, uuid.UUID]:
 
 
 def grouped(links: dict[tuple[uuid.UUID, uuid.UUID], float], apart: Iterable[tuple[uuid.UUID, uuid.UUID]] = ()) -> list[list[uuid.UUID]]:
-    """Connected components, joined from the strongest link on, but only where half of all pairs between two parts are linked.
+    """Connected components, joined from the strongest link on, but only where more than half of all pairs between two parts are linked.
 
     So a chain A–B–C–D of which each resembles the next alone does not become one; and two that a person told apart are never
     in one group.
@@ -204,7 +204,7 @@ def grouped(links: dict[tuple[uuid.UUID, uuid.UUID], float], apart: Iterable[tup
         if one is other or any(b in enemies[a] for a in one for b in other):
             continue
         linked = sum(ordered(a, b) in links for a in one for b in other)
-        if linked >= GROUP_LINKED * len(one) * len(other):
+        if linked > GROUP_LINKED * len(one) * len(other):
             one += other
             for member in other:
                 cluster[member] = one

@@ -23,6 +23,7 @@ from osint.texts import published_on, region_of
 
 VERSION = f"{indicators.ENGINE} dates-1"
 ROWS_A_QUERY = 400
+UNCHANGED = "Read before by the same engines"
 
 
 class EntityExtractionForm(forms.Form):
@@ -75,6 +76,7 @@ class Extraction:
     tracker: ProgressTracker
     job: Job
     again: bool
+    counts: Counter = field(default_factory=Counter)  # read, unchanged, skipped, failed: of this and earlier attempts
 
     def run(self) -> dict[str, Any]:
         engine = names.engine()
@@ -85,11 +87,15 @@ class Extraction:
         if not rows:
             self.tracker.log_warning("The subject has no documents: there is nothing to read")
         settled = self.tracker.settled()
+        for key, outcome, reason in self.job.items.order_by().values_list("key", "outcome", "reason"):
+            if key in settled:
+                self.counts["unchanged" if reason == UNCHANGED else outcome] += 1
         for pk, extracted_by in rows:
             if str(pk) in settled:
                 continue
             if extracted_by == version and not self.again:
-                self.tracker.item_skipped(str(pk), "Read before by the same engines")
+                self.tracker.item_skipped(str(pk), UNCHANGED)
+                self.counts["unchanged"] += 1
                 self.tracker.update_step("Skipped what was read before")
             else:
                 self.read(Document.objects.get(pk=pk), engine, version)
@@ -103,16 +109,19 @@ class Extraction:
         key = str(document.pk)
         if not document.text.strip():
             self.tracker.item_skipped(key, "It has no text")
+            self.counts["skipped"] += 1
         else:
             try:
                 found = find_all(document, engine)
             except (ValueError, RecursionError, OverflowError) as error:
                 self.tracker.item_failed(key, f"{document}: {error}", kind=Kind.PERMANENT)
+                self.counts["failed"] += 1
             else:
                 with transaction.atomic():
                     self.store(document, found)
                     Document.objects.filter(pk=document.pk).update(extracted_by=version)
                     self.tracker.done(key)
+                self.counts["ok"] += 1
         self.tracker.update_step(f"Read {document}"[:200])
 
     def store(self, document: Document, found: Sequence[Found]) -> None:
@@ -138,8 +147,6 @@ class Extraction:
         )  # fmt: skip
 
     def result(self, engine: names.Engine, version: str) -> dict[str, Any]:
-        items = Counter(self.job.items.order_by().values_list("outcome", flat=True))
-        skipped = self.job.items.filter(outcome="skipped", reason="It has no text").count()
         entities = Entity.objects.filter(subject_id=self.job.subject_id, mention_count__gt=0)
         counts = dict(entities.order_by().values_list("type").annotate(Count("pk")))
         mentions = Mention.objects.filter(entity__subject_id=self.job.subject_id).count()
@@ -152,10 +159,10 @@ class Extraction:
         if engine.note:
             self.tracker.log_info(engine.note)
         return {
-            "documents": items["ok"],
-            "unchanged": items["skipped"] - skipped,
-            "skipped": skipped,
-            "failed": items["failed"],
+            "documents": self.counts["ok"],
+            "unchanged": self.counts["unchanged"],
+            "skipped": self.counts["skipped"],
+            "failed": self.counts["failed"],
             "entities": sum(counts.values()),
             "mentions": mentions,
             "by_type": counts,
@@ -165,15 +172,19 @@ class Extraction:
 
 
 def find_all(document: Document, engine: names.Engine) -> list[Found]:
-    """Indicators, then dates, then names, where no earlier one stands. Offsets are those of the stored text."""
+    """Indicators, then dates, then names, where no earlier one stands. Offsets are those of the stored text.
+
+    A name may stand in a handle: @BorisJohnson is a handle and names a person.
+    """
     text = document.text
     taken = bytearray(len(text))
     found: list[Found] = []
 
     def take(one: Found) -> None:
         if not any(taken[one.start : one.end]):
-            taken[one.start : one.end] = b"\1" * (one.end - one.start)
             found.append(one)
+            if one.type != "handle":
+                taken[one.start : one.end] = b"\1" * (one.end - one.start)
 
     host = urlsplit(document.final_url).hostname or ""
     for i in indicators.find_indicators(text, region_of(host, document.language)):

@@ -12,7 +12,6 @@ from typing import IO, Any
 import orjson
 from django import forms
 from django.db import transaction
-from django.utils import timezone
 from warcio.archiveiterator import ArchiveIterator
 from warcio.exceptions import ArchiveLoadFailed
 
@@ -117,10 +116,11 @@ class Import:
     tracker: ProgressTracker
     job: Job
     tables: bool
-    done: int = 0
 
     def __post_init__(self) -> None:
         self.settled = self.tracker.settled()
+        rows = self.job.items.filter(outcome="failed").order_by("id").values_list("key", "reason")
+        self.failures = [{"url": key, "reason": reason} for key, reason in rows if key in self.settled]
 
     def read(self, upload: Upload) -> None:
         self.tracker.update_step(f"Reading {upload.name}"[:200], 0)
@@ -142,6 +142,7 @@ class Import:
     def failed(self, key: str, reason: str) -> None:
         if key not in self.settled:
             self.tracker.item_failed(key, reason, kind=Kind.PERMANENT)
+            self.failures.append({"url": key, "reason": reason})
             self.tracker.update_step(f"Could not read {key}"[:200])
 
     def read_zip(self, upload: Upload, prefix: str, stream: IO[bytes]) -> None:
@@ -219,17 +220,16 @@ class Import:
 
     def result(self) -> dict[str, Any]:
         documents = Document.objects.filter(job=self.job)
-        failed = self.job.items.filter(outcome="failed")
         count = documents.count()
-        failures = [{"url": key, "reason": reason} for key, reason in failed.order_by("id").values_list("key", "reason")[:200]]
-        fresh = self.tracker.state.problems
-        if not count and fresh:
-            raise AllItemsFailed(f"None of the files could be read; the first: {failures[0]['reason'] if failures else 'see the items'}")
+        if not count and self.failures:
+            raise AllItemsFailed(f"None of the files could be read; the first: {self.failures[0]['reason']}")
         return {
-            "documents": count, "failed": max(fresh, len(failures)), "failures": failures,
-            "records": Entity.objects.filter(job=self.job, type=Entity.Type.RECORD).count(), "reasons": {},
-            "bytes": sum(documents.values_list("size", flat=True)), "at": timezone.now().isoformat(),
-        }  # fmt: skip
+            "documents": count,
+            "failed": len(self.failures),
+            "failures": self.failures[:200],
+            "records": Entity.objects.filter(job=self.job, type=Entity.Type.RECORD).count(),
+            "bytes": sum(documents.values_list("size", flat=True)),
+        }
 
 
 def hidden(name: str) -> bool:

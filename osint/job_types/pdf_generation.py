@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from jobs.models import Artifact, Job
 from jobs.registry import register
 from jobs.tracker import ProgressTracker
 from osint.models import Document, DuplicatePair, Entity, Subject, TimelineEvent
+from osint.precision import when
 
 TEMPLATE = Path(__file__).resolve().parent.parent / "report" / "report.typ"
 FONTS = TEMPLATE.parent / "fonts"
 FORMAT = "a-2u"  # PDF/A-2 with Unicode text: it can be searched and copied
 DOCUMENTS_MAX, EVENTS_MAX, ENTITIES_A_TYPE, GROUPS_MAX = 5000, 2000, 25, 200
+BOX = "□"
 STEPS = ("Collecting", "Typesetting", "Storing")
 
 
@@ -49,7 +52,11 @@ def pdf_generation(tracker: ProgressTracker, parameters: dict[str, Any]) -> dict
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True)
     tracker.update_step("Collecting what was found", 0)
-    (folder / "data.json").write_bytes(orjson.dumps(report_data(job, parameters["title"])))
+    data, boxes = showable(report_data(job, parameters["title"]))
+    if boxes:
+        data["about"].append(f"{words.count(boxes, 'character')} of scripts without a font here are shown as {BOX}; the export has the texts as they are.")
+        tracker.log_warning(f"{words.count(boxes, 'character')} cannot be shown by the fonts of the report")
+    (folder / "data.json").write_bytes(orjson.dumps(data))
     shutil.copy(TEMPLATE, folder / "report.typ")
     tracker.update_step("Typesetting the report")
     path = folder / "report.pdf"
@@ -65,6 +72,33 @@ def pdf_generation(tracker: ProgressTracker, parameters: dict[str, Any]) -> dict
     shutil.rmtree(folder, ignore_errors=True)
     tracker.update_step("Stored the report")
     return {"files": [artifact.name], "pages": pages, "bytes": artifact.size, "sha256": artifact.sha256}
+
+
+@cache
+def characters() -> frozenset[int]:
+    """All that the fonts of the report can show. PDF/A does not allow what they cannot."""
+    from fontTools.ttLib import TTFont  # only here: it costs 100 ms to load
+
+    shown: set[int] = set()
+    for path in sorted(FONTS.glob("*.ttf")):
+        with TTFont(path, lazy=True) as font:
+            shown |= set(font.getBestCmap())
+    return frozenset(shown)
+
+
+def showable(value: Any) -> tuple[Any, int]:
+    """Data without what no font shows, and how many characters that were."""
+    if isinstance(value, str):
+        odd = {c for c in set(value) if ord(c) not in characters() and c not in "\n\t\u200d\u200c\ufe0f"}
+        kept = value.translate(dict.fromkeys(map(ord, odd), BOX) | dict.fromkeys(map(ord, "\u200d\ufe0f"), ""))
+        return kept, sum(value.count(c) for c in odd)
+    if isinstance(value, dict):
+        pairs = {name: showable(item) for name, item in value.items()}
+        return {name: item for name, (item, _) in pairs.items()}, sum(n for _, n in pairs.values())
+    if isinstance(value, list):
+        items = [showable(item) for item in value]
+        return [item for item, _ in items], sum(n for _, n in items)
+    return value, 0
 
 
 def page_count(path: Path) -> int:
@@ -153,24 +187,6 @@ def entity_tables(subject: Subject) -> Iterator[dict[str, Any]]:
             "rows": [[entity.name, entity.mention_count, entity.documents] for entity in shown],
             "more": max(0, count - ENTITIES_A_TYPE),
         }
-
-
-def when(event: TimelineEvent) -> str:
-    """As exact as it is known."""
-    p = TimelineEvent.Precision
-    first, last = event.begins, event.ends
-    if event.precision == p.TIME:
-        return f"{first:%-d %b %Y}, {event.clock}"
-    if event.precision == p.DAY:
-        return f"{first:%-d %b %Y}" if first == last else f"{first:%-d %b %Y} – {last:%-d %b %Y}"
-    if event.precision == p.YEAR:
-        return f"{first.year}" if first.year == last.year else f"{first.year} – {last.year}"
-    if event.precision == p.DECADE:
-        return f"{first.year}s"
-    if event.precision == p.QUARTER:
-        return f"Q{(first.month + 2) // 3} {first.year}"
-    same = (first.year, first.month) == (last.year, last.month)
-    return f"{first:%b %Y}" if same else f"{first:%b %Y} – {last:%b %Y}"
 
 
 def as_document(document: Document) -> dict[str, str]:

@@ -2,12 +2,12 @@
 
 import re
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Max, Min
 from rapidfuzz import fuzz
 
@@ -53,31 +53,37 @@ def timeline_assembly(tracker: ProgressTracker, parameters: dict[str, Any]) -> d
     if not ids:
         tracker.log_warning("The subject has no documents: there is nothing to read")
     settled = tracker.settled()
+    counts = Counter(settled.values())
     for pk in ids:
         if str(pk) not in settled:
-            read(tracker, job, Document.objects.get(pk=pk))
+            counts[read(tracker, job, Document.objects.get(pk=pk))] += 1
     tracker.update_step("Merging what is reported more than once", 0)
     with transaction.atomic():
         events = assemble(job)
-    return result_of(job, events)
+    return result_of(job, events, counts)
 
 
-def read(tracker: ProgressTracker, job: Job, document: Document) -> None:
+def read(tracker: ProgressTracker, job: Job, document: Document) -> str:
+    """Store its dated sentences; returns the outcome of this item."""
     tracker.update_step(f"Reading {document}"[:200], 0)
     key = str(document.pk)
     if not document.text.strip():
         tracker.item_skipped(key, "It has no text")
+        outcome = "skipped"
     else:
         try:
             rows = dated_sentences(document)
         except (ValueError, OverflowError) as error:
             tracker.item_failed(key, f"{document}: {error}", kind=Kind.PERMANENT)
+            outcome = "failed"
         else:
             with transaction.atomic():
                 EventSource.objects.filter(document=document).delete()
                 EventSource.objects.bulk_create([as_source(job, document, row) for row in rows], batch_size=400)
                 tracker.done(key)
+            outcome = "ok"
     tracker.update_step(f"Read {document}"[:200])
+    return outcome
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ def dated_sentences(document: Document) -> list[Dated]:
 def cut_around(sentence: str, at: int) -> str:
     """A sentence of bearable length: of an endless line what stands around the date."""
     if len(sentence) <= SENTENCE_CHARS_MAX:
-        return " ".join(sentence.split())
+        return re.sub(r"^[-–•*]\s+", "", " ".join(sentence.split()))  # without the sign of a list
     first = max(0, at - SENTENCE_CHARS_MAX // 2)
     return f"… {' '.join(sentence[first : first + SENTENCE_CHARS_MAX].split())} …"
 
@@ -121,7 +127,8 @@ def as_source(job: Job, document: Document, row: Dated) -> EventSource:
 
 def assemble(job: Job) -> int:
     """Make the events anew from all sentences; those that say the same stay what they were, by their ids."""
-    sources = EventSource.objects.filter(document__subject_id=job.subject_id, document__is_current=True).select_related("document")
+    sources = EventSource.objects.filter(document__subject_id=job.subject_id, document__is_current=True)
+    urls = dict(Document.objects.filter(subject_id=job.subject_id, is_current=True).values_list("pk", "url"))
     by_date: dict[tuple, list[EventSource]] = defaultdict(list)
     for source in sources.order_by("document__fetched_at", "document_id", "start").iterator(chunk_size=2000):
         by_date[source.begins, source.ends, source.precision].append(source)
@@ -130,7 +137,7 @@ def assemble(job: Job) -> int:
     for (begins, ends, precision), rows in by_date.items():
         for group in same_event(rows):
             first = group[0]
-            name = f"{job.subject_id} {begins} {ends} {precision} {first.document.url} {first.start}"
+            name = f"{job.subject_id} {begins} {ends} {precision} {urls[first.document_id]} {first.start}"
             pk = uuid.uuid5(EVENTS, name)
             events[pk] = TimelineEvent(
                 id=pk, subject_id=job.subject_id, job=job, attempt=job.attempt, begins=begins, ends=ends, precision=precision,
@@ -140,9 +147,12 @@ def assemble(job: Job) -> int:
             members[pk] = [row.pk for row in group]
     TimelineEvent.objects.filter(subject_id=job.subject_id).delete()
     TimelineEvent.objects.bulk_create(events.values(), batch_size=400)
-    EventSource.objects.bulk_update(
-        [EventSource(pk=row, event_id=event) for event, rows in members.items() for row in rows], ["event"], batch_size=300
-    )
+    prepared = EventSource._meta.get_field("event")
+    with connection.cursor() as cursor:  # one prepared statement; bulk_update would build a CASE of thousands of lines
+        cursor.executemany(
+            "UPDATE osint_eventsource SET event_id = %s WHERE id = %s",
+            [(prepared.get_db_prep_save(event, connection), row) for event, rows in members.items() for row in rows],
+        )
     return len(events)
 
 
@@ -180,11 +190,8 @@ def title_of(group: list[EventSource]) -> str:
     return title if len(title) <= TITLE_CHARS else f"{title[:TITLE_CHARS].rsplit(' ', 1)[0]} …"
 
 
-def result_of(job: Job, events: int) -> dict[str, Any]:
+def result_of(job: Job, events: int, counts: Counter) -> dict[str, Any]:
     span = TimelineEvent.objects.filter(subject_id=job.subject_id).aggregate(first=Min("begins"), last=Max("ends"))
-    counts = dict.fromkeys(("ok", "failed", "skipped"), 0)
-    for outcome in job.items.order_by().values_list("outcome", flat=True):
-        counts[outcome] += 1
     return {
         "events": events,
         "sources": EventSource.objects.filter(event__subject_id=job.subject_id).count(),

@@ -143,7 +143,7 @@ class WebScrapingForm(forms.Form):
         cleaned["depth"] = cleaned.get("depth") or 0
         cleaned["pages_max"] = cleaned.get("pages_max") or 1000
         if not self.errors and not cleaned.get("urls") and not cleaned.get("sitemap"):
-            self.add_error("urls", "Give at least one web address, or a site map.")
+            self.add_error("urls", forms.ValidationError("Give at least one web address, or a site map.", code="nothing"))
         return cleaned
 
 

@@ -23,10 +23,14 @@ DETACHED = re.compile(r"\d[.,] \d|\w['’] [a-z]|\" \w")
 LINK = re.compile(r"https?://\S+")
 HANDLE = re.compile(r"(?<=[@#])\w+")
 DIGIT = re.compile(r"\d")
+NO_TAGS = ("none",)
+EMOJI_FROM = "\u2100"
+STOPS = frozenset(".;")
 CAPITAL = frozenset(("Cap", "UP", "U1", "Mix", "Ap"))
 LINKS = frozenset(("of", "the", "for", "and", "&", "de", "la", "del", "al", "bin", "von", "van", "on", "in"))
 RUN_TAGS = frozenset(("T", "OH", "LH", "D", "K", "G0", "G1", "S0", "GF"))
 HANDLE_MIN_PART = 3
+CACHE = 100_000
 
 
 class Gazetteer:
@@ -55,7 +59,6 @@ class Gazetteer:
         start = 0
         while start < len(lowers):
             longest = self.longest.get(lowers[start], 0)
-            size = 0
             for size in range(min(longest, len(lowers) - start), 0, -1):
                 tag = self.phrases.get(" ".join(lowers[start : start + size]))
                 if tag:
@@ -74,7 +77,7 @@ def tokenise(text: str) -> list[Span]:
     return [match.span() for match in TOKEN.finditer(text)]
 
 
-@lru_cache(maxsize=200_000)
+@lru_cache(maxsize=CACHE)
 def case_of(word: str) -> str:
     """Coarse letter-case class of a token."""
     if word.isalpha():
@@ -90,7 +93,7 @@ def case_of(word: str) -> str:
     return "num" if word[0].isdigit() else word[0]
 
 
-@lru_cache(maxsize=200_000)
+@lru_cache(maxsize=CACHE)
 def shape_of(word: str) -> str:
     """Letter shape with runs longer than three cut short."""
     shape = "".join("X" if c.isupper() else "x" if c.islower() else "d" if c.isdigit() else c for c in word[:20])
@@ -102,21 +105,15 @@ class FeatureMaker:
 
     def __init__(self, gazetteer: Gazetteer) -> None:
         self.gazetteer = gazetteer
-        self._own: dict[str, tuple[str, ...]] = {}
-        self._near: dict[tuple[str, str], tuple[str, ...]] = {}
-        self._handles: dict[str, tuple[str, ...]] = {}
+        self.own = lru_cache(maxsize=CACHE)(self._own)
+        self.near = lru_cache(maxsize=CACHE)(self._near)
+        self.handle = lru_cache(maxsize=CACHE)(self._handle)
 
     def tags(self, word: str) -> tuple[str, ...]:
-        return self.gazetteer.words.get(word.lower(), ("none",))
+        return self.gazetteer.words.get(word.lower(), NO_TAGS)
 
-    def own(self, word: str) -> tuple[str, ...]:
+    def _own(self, word: str) -> tuple[str, ...]:
         """Features of a token by itself."""
-        found = self._own.get(word)
-        if found is None:
-            found = self._own[word] = self._make_own(word)
-        return found
-
-    def _make_own(self, word: str) -> tuple[str, ...]:
         lower, case = word.lower(), case_of(word)
         out = ["w=" + word, "l=" + lower, "s=" + shape_of(word), "c=" + case, f"n={min(len(word), 10)}"]
         if case not in ("url", "num") and len(word) > 1:
@@ -128,27 +125,17 @@ class FeatureMaker:
         out.append("G=" + ",".join(tags) + case)
         return tuple(out)
 
-    def near(self, word: str, where: str) -> tuple[str, ...]:
+    def _near(self, word: str, where: str) -> tuple[str, ...]:
         """Features that a token lends to its neighbour at offset `where`."""
-        key = (word, where)
-        found = self._near.get(key)
-        if found is None:
-            lower, case = word.lower(), case_of(word)
-            out = [f"{where}l={lower}", f"{where}c={case}"]
-            out += [f"{where}g={tag}|{case}" for tag in self.tags(word)]
-            if where in ("-1", "+1"):
-                out += [f"{where}e={lower[-3:]}", f"{where}s={shape_of(word)}"]
-            found = self._near[key] = tuple(out)
-        return found
+        lower, case = word.lower(), case_of(word)
+        out = [f"{where}l={lower}", f"{where}c={case}"]
+        out += [f"{where}g={tag}|{case}" for tag in self.tags(word)]
+        if where in ("-1", "+1"):
+            out += [f"{where}e={lower[-3:]}", f"{where}s={shape_of(word)}"]
+        return tuple(out)
 
-    def handle(self, word: str) -> tuple[str, ...]:
-        """Features of the word behind an @ or #: its parts by camel case or by known names."""
-        found = self._handles.get(word)
-        if found is None:
-            found = self._handles[word] = tuple(self._make_handle(word))
-        return found
-
-    def _make_handle(self, word: str) -> list[str]:
+    def _handle(self, word: str) -> tuple[str, ...]:
+        """Features of the word behind an @ or #: its parts by camel case or by known names, and its letter groups."""
         parts = CAMEL.findall(word)
         if len(parts) < 2:
             parts = self._split_by_names(word.lower()) or parts
@@ -161,10 +148,12 @@ class FeatureMaker:
         low = "^" + word.lower()[:20] + "$"
         out += [f"h3={low[i : i + 3]}" for i in range(len(low) - 2)]
         out += [f"h4={low[i : i + 4]}" for i in range(len(low) - 3)]
-        return out
+        return tuple(out)
 
     def _name_tags(self, word: str) -> tuple[str, ...]:
-        return tuple(tag for tag in self.tags(word) if tag[0] != "z") if len(word) >= HANDLE_MIN_PART else ("short",)
+        if len(word) < HANDLE_MIN_PART:
+            return ("short",)
+        return tuple(tag for tag in self.tags(word) if tag[0] != "z")
 
     def _split_by_names(self, lower: str) -> list[str]:
         """First cut of a run-together handle into a known given name and something else."""
@@ -236,8 +225,8 @@ class FeatureMaker:
 
     def runs(self, view: "TextView") -> list[tuple[str, ...]]:
         """For each token in a run of capitalised words: the run's size, ends, surroundings and kinds of word."""
-        words, lowers, last = view.words, view.lowers, len(view.words) - 1
-        out: list[tuple[str, ...]] = [()] * len(words)
+        lowers, last = view.lowers, len(view.words) - 1
+        out: list[tuple[str, ...]] = [()] * len(lowers)
         start = 0
         while start <= last:
             if view.cases[start] not in CAPITAL:
@@ -298,31 +287,23 @@ def add_marks(row: list[str], marks: list[str], case: str, i: int) -> None:
 
 def text_flags(text: str, words: list[str]) -> list[str]:
     """Marks of the kind of text: shouting, lower case, links, detached punctuation, talk."""
-    letters = [w for w in words if w.isalpha() and len(w) > 1]
-    upper = sum(w.isupper() for w in letters)
-    capital = sum(w[0].isupper() for w in letters)
-    flags = []
-    if letters and upper * 2 > len(letters):
-        flags.append("shout")
-    if letters and capital == 0:
-        flags.append("lower")
-    if len(letters) > 2 and capital * 3 > len(letters) * 2:
-        flags.append("title")
-    flags.append("tco" if "http://t.co" in text else "tcos" if "https://t.co" in text else "url" if "http" in text else "nourl")
-    if "@" in text:
-        flags.append("at")
-    if "#" in text:
-        flags.append("hash")
-    if text.startswith("RT "):
-        flags.append("rt")
-    if text[:1] == "@":
-        flags.append("reply")
-    if DETACHED.search(text):
-        flags.append("detached")
-    if any(ord(c) > 0x2100 for c in text):
-        flags.append("emoji")
-    flags.append("stop" if text.rstrip()[-1:] in ".;" else "nostop")
-    return flags
+    letters = [word for word in words if len(word) > 1 and word.isalpha()]
+    upper = sum(word.isupper() for word in letters)
+    capital = sum(word[0].isupper() for word in letters)
+    marks = (
+        ("shout", upper * 2 > len(letters)),
+        ("lower", letters and not capital),
+        ("title", len(letters) > 2 and capital * 3 > len(letters) * 2),
+        ("at", "@" in text),
+        ("hash", "#" in text),
+        ("rt", text.startswith("RT ")),
+        ("reply", text[:1] == "@"),
+        ("detached", DETACHED.search(text)),
+        ("emoji", text and max(text) > EMOJI_FROM),
+        ("stop", text.rstrip()[-1:] in STOPS),
+    )
+    link = "tco" if "http://t.co" in text else "tcos" if "https://t.co" in text else "url" if "http" in text else "nourl"
+    return [link, *(name for name, holds in marks if holds)]
 
 
 def style_features(text: str, spans: list[Span]) -> list[str]:

@@ -11,6 +11,7 @@ import importlib
 import pkgutil
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 
@@ -32,7 +33,7 @@ COMPANY_TAIL = re.compile(
 )
 LEXICON_SIZE = 60_000
 DOUBTFUL = frozenset(("C0", "C1", "SUB", "COMP", "CO"))
-COMMON = frozenset(f"z{level}" for level in range(9, 17))
+COMMON_LEVEL, FUNCTION_LEVEL = 9, 13
 
 Words = defaultdict[str, dict[str, None]]
 
@@ -148,15 +149,15 @@ def add_phrases(phrases: dict[str, str]) -> None:
             phrases.setdefault(phrase_of(short), "COMP")
 
 
+def is_common(tags: Iterable[str]) -> bool:
+    """Whether a word is common English: a frequent dictionary word, or so frequent that it must be a function word."""
+    level = next((int(tag[1:]) for tag in tags if tag[0] == "z" and tag[1:].isdigit()), 0)
+    return level >= FUNCTION_LEVEL or (level >= COMMON_LEVEL and "zp0" not in tags)
+
+
 def drop_common(phrases: dict[str, str], words: Words) -> dict[str, str]:
-    """Leave out small places and companies that are also common English words."""
-    return {
-        phrase: tag
-        for phrase, tag in phrases.items()
-        if tag not in DOUBTFUL
-        or not any(t in COMMON for t in words.get(phrase, ()))
-        or ("zp0" in words[phrase] and "z14" not in words[phrase])
-    }
+    """Leave out small places and companies whose name is a common English word."""
+    return {phrase: tag for phrase, tag in phrases.items() if tag not in DOUBTFUL or not is_common(words.get(phrase, ()))}
 
 
 def build(path: Path) -> None:

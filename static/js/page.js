@@ -17,7 +17,7 @@ function notify(message) {
   const toast = document.createElement("div");
   toast.className = `toast ${message.status.toLowerCase()}`;
   const link = document.createElement("a");
-  link.href = `/jobs/${message.job}/`;
+  link.href = message.url;
   link.textContent = message.text;
   const close = document.createElement("button");
   close.type = "button";

@@ -1,0 +1,37 @@
+// A pasted list of addresses: how many can be fetched, before anything is started.
+
+import { slowly } from "./regions.js";
+
+const field = document.querySelector("[data-urls]");
+
+function count(number, noun) { return `${number.toLocaleString()} ${noun}${number === 1 ? "" : "s"}`; }
+
+if (field) {
+  const says = document.createElement("div");
+  says.className = "help counts";
+  says.setAttribute("role", "status");
+  const choose = document.createElement("input");
+  choose.type = "file";
+  choose.accept = ".txt,.csv,text/plain";
+  choose.setAttribute("aria-label", "Take the addresses from a file");
+  field.after(says, choose);
+  const token = document.querySelector("[name=csrfmiddlewaretoken]").value;
+  const check = slowly(async () => {
+    if (!field.value.trim()) { says.textContent = ""; return; }
+    const asked = field.value;
+    const response = await fetch(field.dataset.urls, { method: "POST", body: new URLSearchParams({ urls: asked, csrfmiddlewaretoken: token }) });
+    if (!response.ok || field.value !== asked) return;
+    const found = await response.json();
+    const parts = [count(found.good, "address").replace(/addresss/, "addresses") + " can be fetched"];
+    if (found.duplicates) parts.push(`${count(found.duplicates, "repetition")} left out`);
+    if (found.refused) parts.push(`${found.refused.toLocaleString()} refused`);
+    says.replaceChildren(parts.join(" · "), ...found.problems.map((text) => Object.assign(document.createElement("div"), { textContent: text, className: "bad" })));
+  }, 600);
+  field.addEventListener("input", check);
+  choose.addEventListener("change", async () => {
+    if (!choose.files.length) return;
+    field.value = `${field.value.trim()}\n${(await choose.files[0].text()).slice(0, 2000000)}`.trim();
+    check();
+  });
+  check();
+}
