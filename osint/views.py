@@ -8,7 +8,7 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Page, Paginator
 from django.db import DatabaseError, connection
-from django.db.models import Count, F, Prefetch, Q, QuerySet
+from django.db.models import BooleanField, Count, ExpressionWrapper, F, Prefetch, Q, QuerySet
 from django.db.models.functions import Greatest, Least, Substr
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -102,6 +102,7 @@ def subject_detail(request: HttpRequest, subject_id: uuid.UUID) -> HttpResponse:
 def subject_documents(request: HttpRequest, subject_id: uuid.UUID) -> HttpResponse:
     subject = visible_subject(request, subject_id)
     rows = subject.documents.filter(is_current=True).order_by("-fetched_at", "id").defer("text", "links", "headers", "diff")
+    rows = rows.annotate(changed=ExpressionWrapper(~Q(diff=""), BooleanField()))
     shown = request.GET.get("show", "")
     chosen = {"changed": rows.exclude(diff=""), "problem": rows.exclude(problem="")}.get(shown, rows)
     chips = [("", "All", rows.count()), ("changed", "Changed", rows.exclude(diff="").count()), ("problem", "Not readable", rows.exclude(problem="").count())]
@@ -257,7 +258,7 @@ def subject_investigate(request: HttpRequest, subject_id: uuid.UUID) -> HttpResp
 def subject_upload(request: HttpRequest, subject_id: uuid.UUID) -> HttpResponse:
     """Own files: stored as they are, then read by a job."""
     subject = visible_subject(request, subject_id)
-    form = UploadForm(request.POST or None, request.FILES or None)
+    form = UploadForm(request.POST, request.FILES) if request.method == "POST" else UploadForm()
     if request.method == "POST" and form.is_valid():
         uploads = form.store(subject, request.user)
         try:

@@ -2,7 +2,7 @@
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,7 +158,8 @@ def store(job: Job, step: str, found: Comparison) -> None:
     names = dict(zip(found.ids, found.names, strict=True))
     group_of: dict[uuid.UUID, uuid.UUID] = {}
     groups = []
-    for members in grouped(links, apart):
+    rank = {pk: n for n, pk in enumerate(found.ids)}
+    for members in grouped(links, apart, rank):
         pk = uuid.uuid5(PAIRS, f"{job.subject_id} {step} {min(members)}")
         groups.append(DuplicateGroup(id=pk, name=names.get(min(members), "")[:300], size=len(members), **made))
         group_of |= dict.fromkeys(members, pk)
@@ -188,18 +189,23 @@ def ordered(one: uuid.UUID, other: uuid.UUID) -> tuple[uuid.UUID, uuid.UUID]:
     return (one, other) if one < other else (other, one)
 
 
-def grouped(links: dict[tuple[uuid.UUID, uuid.UUID], float], apart: Iterable[tuple[uuid.UUID, uuid.UUID]] = ()) -> list[list[uuid.UUID]]:
+def grouped(
+    links: Mapping[tuple[uuid.UUID, uuid.UUID], float],
+    apart: Iterable[tuple[uuid.UUID, uuid.UUID]] = (),
+    rank: Mapping[uuid.UUID, int] | None = None,
+) -> list[list[uuid.UUID]]:
     """Connected components, joined from the strongest link on, but only where more than half of all pairs between two parts are linked.
 
     So a chain A–B–C–D of which each resembles the next alone does not become one; and two that a person told apart are never
-    in one group.
+    in one group. Of equally strong links those come first whose members stand first by `rank`, which must not depend on ids.
     """
+    rank = rank or {}
     cluster: dict[uuid.UUID, list[uuid.UUID]] = {}
     enemies: dict[uuid.UUID, set[uuid.UUID]] = defaultdict(set)
     for left, right in apart:
         enemies[left].add(right)
         enemies[right].add(left)
-    for (left, right), _ in sorted(links.items(), key=lambda link: (-link[1], link[0])):
+    for (left, right), _ in sorted(links.items(), key=lambda link: (-link[1], *sorted(rank.get(pk, 0) for pk in link[0]), link[0])):
         one, other = cluster.setdefault(left, [left]), cluster.setdefault(right, [right])
         if one is other or any(b in enemies[a] for a in one for b in other):
             continue
