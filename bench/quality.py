@@ -144,7 +144,9 @@ def entities(gold: Path, scratch: Path, user: Any) -> None:
     path.write_text("".join(json.dumps({"id": key, "entities": value}) + "\n" for key, value in found.items()))
     said = scored(gold, "score_ner.py", gold / "ner" / "dev.jsonl", path)
     by_source = {name.removeprefix("source:"): value["f1"] for name, value in said.items() if name.startswith("source:")}
-    say("named_entities", **said["micro"], by_source=by_source, aim_f1=0.62, crf_f1=0.563, aim_uner=0.75, engines=job.result_data["engines"])
+    say(
+        "named_entities", **said["micro"], by_source=by_source, aim_f1=0.62, crf_f1=0.563, aim_uner=0.75, engines=job.result_data["engines"]
+    )
 
 
 def indicators(user: Any) -> None:
@@ -194,7 +196,9 @@ def duplicates(number: int, scratch: Path, user: Any) -> None:
     rows = {pk: int(key.rpartition("#")[2]) for pk, key in Entity.objects.filter(subject=subject, type="record").values_list("pk", "key")}
     pairs = DuplicatePair.objects.filter(subject=subject, step="records", score__gte=LIKELY).values_list("left", "right")
     have = {tuple(sorted((rows[a], rows[b]))) for a, b in pairs}
-    say(f"duplicates_febrl{number}", records=len(frame), **f1(len(have & want), len(have), len(want)), aim_f1=0.995 if number == 4 else 0.97)
+    say(
+        f"duplicates_febrl{number}", records=len(frame), **f1(len(have & want), len(have), len(want)), aim_f1=0.995 if number == 4 else 0.97
+    )
 
 
 def dates(user: Any) -> None:
@@ -208,7 +212,9 @@ def dates(user: Any) -> None:
     add_documents(subject, ((f"none {n}", text, "en") for n, text in enumerate(NO_DATES)))
     run_job("timeline_assembly", subject, user)
     found: dict[str, list] = {}
-    for url, text, begins, ends in EventSource.objects.filter(event__subject=subject).values_list("document__url", "text", "begins", "ends"):
+    for url, text, begins, ends in EventSource.objects.filter(event__subject=subject).values_list(
+        "document__url", "text", "begins", "ends"
+    ):
         found.setdefault(url, []).append((text, begins.isoformat(), ends.isoformat()))
     # “earlier this month” is kept as the part of the month that had passed
     right = [key for key, (_, form) in texts.items() if found.get(key) == [(form[0], form[2], form[3])]]

@@ -11,7 +11,7 @@ from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from jobs.admin import ReadOnly
-from osint.models import Document, Subject
+from osint.models import Document, DuplicatePair, Entity, Subject, TimelineEvent, Upload
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
@@ -51,3 +51,36 @@ class DocumentAdmin(ReadOnly, ModelAdmin):
     search_fields = ("title", "url", "sha256")
     list_select_related = ("subject", "job")
     show_full_result_count = False
+
+
+@admin.register(Entity)
+class EntityAdmin(ReadOnly, ModelAdmin):
+    list_display = ("name", "type", "mention_count", "subject", "created_at")
+    list_filter = ("type",)
+    search_fields = ("name", "key")
+    list_select_related = ("subject",)
+    show_full_result_count = False
+
+
+@admin.register(TimelineEvent)
+class TimelineEventAdmin(ReadOnly, ModelAdmin):
+    list_display = ("begins", "ends", "precision", "title", "source_count", "subject")
+    list_filter = ("precision",)
+    search_fields = ("title",)
+    list_select_related = ("subject",)
+    show_full_result_count = False
+
+
+@admin.register(DuplicatePair)
+class DuplicatePairAdmin(ReadOnly, ModelAdmin):
+    list_display = ("kind", "step", "score", "decision", "decided_by", "subject")
+    list_filter = ("kind", "step", "decision")
+    list_select_related = ("subject", "decided_by")
+    show_full_result_count = False
+
+
+@admin.register(Upload)
+class UploadAdmin(ReadOnly, ModelAdmin):
+    list_display = ("name", "size", "created_by", "created_at", "subject")
+    search_fields = ("name", "sha256")
+    list_select_related = ("subject", "created_by")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cache
+from typing import Any
 
 MONTHS = {
     1: "january janvier januar jänner enero gennaio janeiro januari stycznia styczeń styczniu января январь январе jan",
@@ -162,7 +163,7 @@ def find_dates(text: str, *, reference: date | None = None, language: str = "en"
 NOT_HERE = Found(-1, -1, None, None, "", "")
 
 
-def made(match: re.Match, begins: date, ends: date, precision: str, rule: str = "absolute", **more: str) -> Found:
+def made(match: re.Match, begins: date, ends: date, precision: str, rule: str = "absolute", **more: Any) -> Found:
     return Found(match.start(), match.end(), begins, ends, precision, rule, **more)
 
 
@@ -215,9 +216,8 @@ def read_day(match: re.Match, context: Context) -> Found | None:
         return made(match, found, found, DAY) if found else None
     if not 1 <= day <= 31 or real(2024, month, day) is None:
         return None
-    if match["month"].lower().rstrip(".") in ("may", "march", "mars", "mar", "mai", "jan", "dec") and match["month"][0].islower():
-        if context.language == "en":
-            return NOT_HERE
+    if context.language == "en" and match["month"].rstrip(".") in ("may", "march", "mars", "mar", "mai", "jan", "dec"):
+        return NOT_HERE  # a verb, or no month: English writes those with a capital
     if context.reference is None:
         return Found(match.start(), match.end(), None, None, DAY, "partial", yearless=(month, day), note="its year is not known")
     found = nearest_year(month, day, context.reference)

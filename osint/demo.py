@@ -22,6 +22,7 @@ from osint import sample_site
 from osint.investigation import investigate
 from osint.models import Subject
 
+SUBJECT = "Meridian Holdings"
 START_S = 60.0
 JOB_S = 300.0
 
@@ -77,7 +78,7 @@ def make_admin() -> tuple[User, str]:
 
 
 def start_investigation(admin: User, base: str, delay_s: float) -> JobGroup:
-    subject, _ = Subject.objects.get_or_create(name="Meridian Holdings", created_by=admin)
+    subject, _ = Subject.objects.get_or_create(name=SUBJECT, created_by=admin)
     return investigate(subject, scrape={"sitemap": f"{base}/sitemap.xml", "delay_s": delay_s}, by=admin)
 
 
@@ -119,7 +120,7 @@ def report(group: JobGroup, state: GroupState, seconds: float, once: bool) -> in
         print(f"demo: {status} reason={state.sentence}")
         return 1
     if once:
-        subject = Subject.objects.get(pk=group.subject_id)
+        subject = Subject.objects.get(name=SUBJECT)
         counts = {
             "documents": subject.documents.filter(is_current=True).count(),
             "entities": subject.entities.count(),

@@ -26,9 +26,24 @@ class SubjectForm(forms.ModelForm):
 class InvestigateForm(WebScrapingForm):
     """What is scraped first, if anything, and what the report is called."""
 
-    title = forms.CharField(label="Title of the report", required=False, max_length=200, help_text="The name of the subject, if you leave it empty.")
+    title = forms.CharField(
+        label="Title of the report", required=False, max_length=200, help_text="The name of the subject, if you leave it empty."
+    )
     priority = forms.TypedChoiceField(coerce=int, initial=int(Priority.NORMAL), choices=())
-    field_order = ("urls", "skip_refused", "sitemap", "depth", "pages_max", "hosts", "discover", "recheck", "title", "priority", "delay_s", "hosts_at_once")
+    field_order = (
+        "urls",
+        "skip_refused",
+        "sitemap",
+        "depth",
+        "pages_max",
+        "hosts",
+        "discover",
+        "recheck",
+        "title",
+        "priority",
+        "delay_s",
+        "hosts_at_once",
+    )
 
     def __init__(self, *args: Any, user: Any, has_documents: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -71,9 +86,11 @@ class FilesField(forms.FileField):
 
 
 class UploadForm(forms.Form):
-    files = FilesField(label="Files", allow_empty_file=False, help_text=f"{TAKEN}. They are kept as they are, with their SHA-256.")
+    files: Any = FilesField(label="Files", allow_empty_file=False, help_text=f"{TAKEN}. They are kept as they are, with their SHA-256.")
     tables = forms.BooleanField(
-        label="The rows of CSV files are records of people or companies", required=False, help_text="They can then be compared to find duplicates."
+        label="The rows of CSV files are records of people or companies",
+        required=False,
+        help_text="They can then be compared to find duplicates.",
     )
 
     def store(self, subject: Subject, user: Any) -> list[Upload]:

@@ -28,7 +28,7 @@ def investigate(
         entities = manager.create_job("entity_extraction", depends_on=[job.pk for job in first], **common)
         timeline = manager.create_job("timeline_assembly", depends_on=[job.pk for job in first], **common)
         duplicates = manager.create_job("duplicate_detection", depends_on=[entities.pk], **common)
-        found = {"depends_on": [duplicates.pk, timeline.pk], "run_if_failed": True}
+        found: dict[str, Any] = {"depends_on": [duplicates.pk, timeline.pk], "run_if_failed": True}
         manager.create_job("data_export", **found, **common)
         manager.create_job("pdf_generation", parameters={"title": title}, **found, **common)
     return group

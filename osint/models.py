@@ -4,6 +4,7 @@ Every row says which job and attempt made it; the ids of archived jobs stay.
 """
 
 from typing import Any, Self
+from uuid import UUID
 
 from django.conf import settings
 from django.db import models
@@ -48,6 +49,12 @@ class Subject(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("subject-detail", args=[self.pk])
+
+
+def subject_of(job: Job) -> UUID:
+    """The subject of a job whose type needs one: JobManager makes no such job without it."""
+    assert job.subject_id is not None
+    return job.subject_id
 
 
 def subjects_of(user: Any) -> SubjectQuerySet:

@@ -98,12 +98,13 @@ class SpacyPipeline:
 def pieces(text: str) -> Iterator[tuple[int, str]]:
     """The sentences of a text with their places; an endless one is cut between words."""
     for start, end in sentences(text):
-        while end - start > SENTENCE_CHARS_MAX:
-            cut = text.rfind(" ", start + 1, start + SENTENCE_CHARS_MAX)
-            cut = cut if cut > start else start + SENTENCE_CHARS_MAX
-            yield start, text[start:cut]
-            start = cut
-        yield start, text[start:end]
+        at = start
+        while end - at > SENTENCE_CHARS_MAX:
+            cut = text.rfind(" ", at + 1, at + SENTENCE_CHARS_MAX)
+            cut = cut if cut > at else at + SENTENCE_CHARS_MAX
+            yield at, text[at:cut]
+            at = cut
+        yield at, text[at:end]
 
 
 def tidy(surface: str) -> str:

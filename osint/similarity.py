@@ -264,7 +264,7 @@ def name_score(left: Sequence[str], right: Sequence[str], kind: str) -> tuple[fl
     if sorted(left) == sorted(right):
         return 1.0, ["the same words" if list(left) == list(right) else "the same words in another order"]
     if kind == "organisation" and is_acronym(left, right):
-        return 0.86, [f"{' '.join(min(left, right, key=len))} are the initials of the other"]
+        return 0.86, [f"{' '.join(left if len(left) < len(right) else right)} are the initials of the other"]
     short, long = (left, right) if len(left) <= len(right) else (right, left)
     total, reasons, free = 0.0, [], list(long)
     for word in short:
@@ -303,7 +303,5 @@ def weight(word: str) -> float:
 
 
 def is_acronym(left: Sequence[str], right: Sequence[str]) -> bool:
-    for one, other in ((left, right), (right, left)):
-        if len(one) == 1 and len(other) > 2 and one[0] == "".join(word[0] for word in other):
-            return True
-    return False
+    short, long = (left, right) if len(left) < len(right) else (right, left)
+    return len(short) == 1 and len(long) > 2 and short[0] == "".join(word[0] for word in long)

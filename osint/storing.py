@@ -13,8 +13,9 @@ DIFF_LINES_MAX = 20_000  # difflib is quadratic; longer texts are only said to d
 
 def store_document(job: Job, url: str, page: Page, fields: dict[str, Any]) -> Document:
     """Upsert by (job, url), inside the caller's transaction. `fields` are those of the response: final_url, http_status, …"""
-    earlier = Document.objects.filter(subject_id=job.subject_id, url=url, is_current=True).exclude(job=job)
-    previous = earlier.order_by("-fetched_at").first() if job.subject_id else None
+    others = Document.objects.exclude(job=job).filter(url=url, is_current=True)
+    earlier = others.filter(subject_id=job.subject_id) if job.subject_id is not None else others.none()
+    previous = earlier.order_by("-fetched_at").first()
     read = {
         "content_type": page.content_type[:200], "charset": page.charset[:40], "title": page.title, "author": page.author, "published": page.published,
         "language": page.language, "text": page.text, "links": page.links, "problem": page.problem, "canonical_url": page.canonical_url,

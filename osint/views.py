@@ -12,6 +12,7 @@ from django.db.models import BooleanField, Count, ExpressionWrapper, F, Prefetch
 from django.db.models.functions import Greatest, Least, Substr
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
@@ -105,7 +106,11 @@ def subject_documents(request: HttpRequest, subject_id: uuid.UUID) -> HttpRespon
     rows = rows.annotate(changed=ExpressionWrapper(~Q(diff=""), BooleanField()))
     shown = request.GET.get("show", "")
     chosen = {"changed": rows.exclude(diff=""), "problem": rows.exclude(problem="")}.get(shown, rows)
-    chips = [("", "All", rows.count()), ("changed", "Changed", rows.exclude(diff="").count()), ("problem", "Not readable", rows.exclude(problem="").count())]
+    chips = [
+        ("", "All", rows.count()),
+        ("changed", "Changed", rows.exclude(diff="").count()),
+        ("problem", "Not readable", rows.exclude(problem="").count()),
+    ]
     return of_subject(
         request, "subject_documents.html", subject, {"page": page_of(request, chosen), "chips": chips, "shown": shown, "query": query_without_page(request)}
     )  # fmt: skip
@@ -173,7 +178,11 @@ def subject_duplicates(request: HttpRequest, subject_id: uuid.UUID) -> HttpRespo
     pairs = subject.duplicate_pairs.filter(decision=show if show in DuplicatePair.Decision.values else "").select_related("decided_by")
     page = page_of(request, pairs.order_by("-score", "id"), PAIRS_SHOWN)
     counts = dict(subject.duplicate_pairs.order_by().values_list("decision").annotate(Count("pk")))
-    chips = [("", "To review", counts.get("", 0)), ("same", "The same", counts.get("same", 0)), ("different", "Not the same", counts.get("different", 0))]
+    chips = [
+        ("", "To review", counts.get("", 0)),
+        ("same", "The same", counts.get("same", 0)),
+        ("different", "Not the same", counts.get("different", 0)),
+    ]
     return of_subject(
         request, "subject_duplicates.html", subject,
         {
@@ -189,7 +198,11 @@ def with_sides(pairs: list[DuplicatePair]) -> list[dict[str, Any]]:
     documents = Document.objects.annotate(beginning=Substr("text", 1, 300)).defer("text", "links", "headers", "diff")
     things: dict[uuid.UUID, Any] = dict(documents.in_bulk(ids["document"]))
     things |= Entity.objects.in_bulk(ids["entity"])
-    return [{"pair": pair, "sides": [things.get(pair.left), things.get(pair.right)]} for pair in pairs if pair.left in things and pair.right in things]
+    return [
+        {"pair": pair, "sides": [things.get(pair.left), things.get(pair.right)]}
+        for pair in pairs
+        if pair.left in things and pair.right in things
+    ]
 
 
 @login_required
@@ -206,12 +219,9 @@ def decide_pair(request: HttpRequest, pair_id: uuid.UUID) -> HttpResponse:
     DuplicatePair.objects.filter(pk=pair.pk).update(decision=decision, decided_by=who, decided_at=when)
     said = {"same": "They are kept as the same.", "different": "They are kept apart.", "": "The pair is to review again."}
     messages.success(request, f"{said[decision]} The next run of duplicate detection puts the groups in order.")
-    return redirect(request.POST.get("next") if safe(request) else f"/subjects/{pair.subject_id}/duplicates/")
-
-
-def safe(request: HttpRequest) -> bool:
-    """Whether the page to go back to is one of a subject here."""
-    return request.POST.get("next", "").startswith(("/subjects/", "/entities/"))
+    back = request.POST.get("next", "")
+    here = back.startswith(("/subjects/", "/entities/"))  # and nowhere outside
+    return redirect(back if here else reverse("subject-duplicates", args=[pair.subject_id]))
 
 
 @login_required
@@ -220,7 +230,10 @@ def subject_files(request: HttpRequest, subject_id: uuid.UUID) -> HttpResponse:
     subject = visible_subject(request, subject_id)
     artifacts = Artifact.objects.filter(subject_id=subject.pk).order_by("-created_at")
     return of_subject(
-        request, "subject_files.html", subject, {"page": page_of(request, artifacts), "uploads": subject.uploads.select_related("created_by")[:200]}
+        request,
+        "subject_files.html",
+        subject,
+        {"page": page_of(request, artifacts), "uploads": subject.uploads.select_related("created_by")[:200]},
     )
 
 
@@ -274,7 +287,9 @@ def subject_upload(request: HttpRequest, subject_id: uuid.UUID) -> HttpResponse:
 def check_urls(request: HttpRequest) -> JsonResponse:
     """How many addresses of a pasted list can be fetched, stand there twice, or are refused and why."""
     found = read_urls(request.POST.get("urls", ""))
-    return JsonResponse({"good": len(found.good), "duplicates": found.duplicates, "refused": len(found.refused), "problems": found.problems()})
+    return JsonResponse(
+        {"good": len(found.good), "duplicates": found.duplicates, "refused": len(found.refused), "problems": found.problems()}
+    )
 
 
 # -- documents --------------------------------------------------------------------------------------------------
@@ -289,7 +304,11 @@ def document_detail(request: HttpRequest, document_id: uuid.UUID) -> HttpRespons
     return render(
         request,
         "osint/document_detail.html",
-        {"document": document, "segments": list(segments_of(document.text, mentions)), "later": document.later.order_by("-fetched_at").first()},
+        {
+            "document": document,
+            "segments": list(segments_of(document.text, mentions)),
+            "later": document.later.order_by("-fetched_at").first(),
+        },
     )
 
 

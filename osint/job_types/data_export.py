@@ -25,7 +25,7 @@ from jobs import words
 from jobs.models import Artifact, Job
 from jobs.registry import register
 from jobs.tracker import ProgressTracker
-from osint.models import Document, DuplicatePair, Entity, EventSource, Mention, Subject, TimelineEvent
+from osint.models import Document, DuplicatePair, Entity, EventSource, Mention, Subject, TimelineEvent, subject_of
 from osint.schemas import SCHEMAS
 
 FORMATS = {
@@ -77,11 +77,11 @@ def data_export(tracker: ProgressTracker, parameters: dict[str, Any]) -> dict[st
     shutil.rmtree(export.folder, ignore_errors=True)  # what a killed attempt left unfinished
     export.folder.mkdir(mode=0o700, parents=True)
     settled = tracker.settled()
-    for name in FORMATS:
+    for name, label in FORMATS.items():
         if name in parameters["formats"] and name not in settled:
-            tracker.update_step(f"Writing {FORMATS[name]}", 0)
+            tracker.update_step(f"Writing {label}", 0)
             export.keep(name, list(WRITERS[name](export)))
-            tracker.update_step(f"Wrote {FORMATS[name]}")
+            tracker.update_step(f"Wrote {label}")
     if "zip" not in settled:
         tracker.update_step("Writing the ZIP", 0)
         export.keep("zip", [write_zip(export)])
@@ -106,7 +106,7 @@ class Export:
     subject: Subject = field(init=False)
 
     def __post_init__(self) -> None:
-        self.subject = Subject.objects.get(pk=self.job.subject_id)
+        self.subject = Subject.objects.get(pk=subject_of(self.job))
         self.folder = Path(settings.STATE_DIR) / "scratch" / str(self.job.pk)
 
     def keep(self, item: str, files: list[File]) -> None:
@@ -325,13 +325,13 @@ def stix_objects(export: Export) -> Iterator[dict[str, Any]]:
                 yield made
     mentioned: list[str] = []
     current: uuid.UUID | None = None
-    for document, entity, _ in export.mentions():
-        if document != current:
+    for document_id, entity_id, _ in export.mentions():
+        if document_id != current:
             if current is not None and mentioned:
                 yield stix_note(current, mentioned, now)
-            current, mentioned = document, []
-        if entity in ids:
-            mentioned.append(ids[entity])
+            current, mentioned = document_id, []
+        if entity_id in ids:
+            mentioned.append(ids[entity_id])
     if current is not None and mentioned:
         yield stix_note(current, mentioned, now)
 
@@ -363,7 +363,7 @@ def stix_domain(entity: Entity) -> dict[str, Any]:
         return {"name": entity.name, "region": entity.name}  # a location must have a region, a country or coordinates
     if entity.type == Entity.Type.CVE:
         return {"name": entity.name, "external_references": [{"source_name": "cve", "external_id": entity.name}]}
-    known = {Entity.Type.PERSON: "individual", Entity.Type.ORGANISATION: "organization"}
+    known: dict[str, str] = {Entity.Type.PERSON: "individual", Entity.Type.ORGANISATION: "organization"}
     made: dict[str, Any] = {"name": entity.name, "identity_class": known.get(entity.type, "unknown")}
     if entity.properties:
         made["description"] = "; ".join(f"{name}: {value}" for name, value in entity.properties.items())
@@ -382,8 +382,8 @@ def stix_note(document_id: uuid.UUID, mentioned: list[str], now: str) -> dict[st
     document = Document.objects.defer("text", "links", "headers", "diff").get(pk=document_id)
     return {
         "type": "note", "spec_version": "2.1", "id": f"note--{document_id}", "created": now, "modified": now,
-        "abstract": str(document), "content": f"Captured {document.fetched_at.isoformat()} from {document.final_url or document.url}; SHA-256 {document.sha256}",
-        "object_refs": mentioned,
+        "abstract": str(document), "object_refs": mentioned,
+        "content": f"Captured {document.fetched_at.isoformat()} from {document.final_url or document.url}; SHA-256 {document.sha256}",
     }  # fmt: skip
 
 
@@ -414,11 +414,11 @@ def ftm_entities(export: Export) -> Iterator[dict[str, Any]]:
                 "retrievedAt": document.fetched_at.isoformat(), "date": document.published,
             },
         )  # fmt: skip
-    for document, entity, _ in export.mentions():
-        if entity in types:
-            schema, name = types[entity]
-            pk = uuid.uuid5(OURS, f"{document} {entity}")
-            yield ftm(pk, "Mention", {"document": str(document), "resolved": str(entity), "name": name, "detectedSchema": schema})
+    for document_id, entity_id, _ in export.mentions():
+        if entity_id in types:
+            detected, name = types[entity_id]
+            pk = uuid.uuid5(OURS, f"{document_id} {entity_id}")
+            yield ftm(pk, "Mention", {"document": str(document_id), "resolved": str(entity_id), "name": name, "detectedSchema": detected})
     for row in TimelineEvent.objects.filter(subject=export.subject).order_by("begins", "pk").iterator(chunk_size=ROWS_A_QUERY):
         yield ftm(row.pk, "Event", {"name": row.title, "startDate": row.begins.isoformat(), "endDate": row.ends.isoformat()})
 
@@ -453,8 +453,8 @@ def write_graphml(export: Export) -> Iterator[File]:
             stream.write(node(document.pk, label=str(document), kind="document", url=document.final_url))
         for entity in export.entities():
             stream.write(node(entity.pk, label=entity.name, kind=entity.type))
-        for document, entity, count in export.mentions():
-            stream.write(f'<edge source="{document}" target="{entity}"><data key="count">{count}</data></edge>\n')
+        for document_id, entity_id, count in export.mentions():
+            stream.write(f'<edge source="{document_id}" target="{entity_id}"><data key="count">{count}</data></edge>\n')
         stream.write("</graph>\n</graphml>\n")
     yield file
 
@@ -484,7 +484,8 @@ def misp_attributes(export: Export) -> Iterator[dict[str, Any]]:
         schema = SCHEMAS[entity.type]
         if entity.type != Entity.Type.DATE:
             yield {
-                "uuid": str(entity.pk), "type": schema.misp, "category": schema.misp_category, "value": entity.key if schema.stix != "identity" else entity.name,
+                "uuid": str(entity.pk), "type": schema.misp, "category": schema.misp_category,
+                "value": entity.key if schema.stix != "identity" else entity.name,
                 "comment": f"{entity.get_type_display()}, {words.count(entity.mention_count, 'mention')}", "to_ids": False, "distribution": "5",
             }  # fmt: skip
 

@@ -14,7 +14,7 @@ from jobs.models import Job
 from jobs.registry import register
 from jobs.tracker import ProgressTracker
 from osint import similarity
-from osint.models import Document, DuplicateGroup, DuplicatePair, Entity
+from osint.models import Document, DuplicateGroup, DuplicatePair, Entity, subject_of
 from osint.similarity import Pair
 
 PAIRS = uuid.UUID("b1c4d9ae-14d4-4a54-9b4d-3a1a51b0f6d2")  # names the ids of pairs and groups, so that links hold
@@ -86,7 +86,7 @@ class Comparison:
 
 def near_documents(tracker: ProgressTracker, job: Job) -> Comparison:
     """Candidates by MinHash, each verified by what the texts share; the same bytes need no comparison."""
-    documents = Document.objects.filter(subject_id=job.subject_id, is_current=True).exclude(text="").order_by("fetched_at", "pk")
+    documents = Document.objects.filter(subject_id=subject_of(job), is_current=True).exclude(text="").order_by("fetched_at", "pk")
     index = similarity.NearDuplicates()
     ids, names, pairs = [], [], []
     hashes: dict[str, int] = {}
@@ -118,7 +118,7 @@ def alike_names(tracker: ProgressTracker, job: Job) -> Comparison:
     names: list[str] = []
     pairs: list[Pair] = []
     for kind in NAMED_TYPES:
-        rows = list(Entity.objects.filter(subject_id=job.subject_id, type=kind).order_by("key").values_list("pk", "name"))
+        rows = list(Entity.objects.filter(subject_id=subject_of(job), type=kind).order_by("key").values_list("pk", "name"))
         shift = len(ids)
         ids += [pk for pk, _ in rows]
         names += [name for _, name in rows]
@@ -130,7 +130,7 @@ def alike_names(tracker: ProgressTracker, job: Job) -> Comparison:
 
 def alike_records(tracker: ProgressTracker, job: Job) -> Comparison:
     rows = list(
-        Entity.objects.filter(subject_id=job.subject_id, type=Entity.Type.RECORD).order_by("key").values_list("pk", "name", "properties")
+        Entity.objects.filter(subject_id=subject_of(job), type=Entity.Type.RECORD).order_by("key").values_list("pk", "name", "properties")
     )
     records = similarity.Records([properties for _, _, properties in rows])
     tracker.update_step(f"Comparing {words.count(len(rows), 'record')}", 0)
@@ -143,11 +143,11 @@ def alike_records(tracker: ProgressTracker, job: Job) -> Comparison:
 def store(job: Job, step: str, found: Comparison) -> None:
     """The pairs of this step anew; what a person decided stays and counts in the groups."""
     kind = "document" if step == "documents" else "entity"
-    of_step = DuplicatePair.objects.filter(subject_id=job.subject_id, kind=kind, step=step)
+    of_step = DuplicatePair.objects.filter(subject_id=subject_of(job), kind=kind, step=step)
     decided = {(pair.left, pair.right): pair for pair in of_step.exclude(decision="")}
     of_step.filter(decision="").delete()
-    DuplicateGroup.objects.filter(subject_id=job.subject_id, kind=kind, step=step).delete()
-    made = {"subject_id": job.subject_id, "kind": kind, "step": step, "job": job, "attempt": job.attempt}
+    DuplicateGroup.objects.filter(subject_id=subject_of(job), kind=kind, step=step).delete()
+    made = {"subject_id": subject_of(job), "kind": kind, "step": step, "job": job, "attempt": job.attempt}
     scored = {ordered(found.ids[p.left], found.ids[p.right]): p for p in found.pairs}
     links = {pair: p.score for pair, p in scored.items() if p.score >= least_to_link(step)}
     links = {
@@ -160,13 +160,13 @@ def store(job: Job, step: str, found: Comparison) -> None:
     groups = []
     rank = {pk: n for n, pk in enumerate(found.ids)}
     for members in grouped(links, apart, rank):
-        pk = uuid.uuid5(PAIRS, f"{job.subject_id} {step} {min(members)}")
+        pk = uuid.uuid5(PAIRS, f"{subject_of(job)} {step} {min(members)}")
         groups.append(DuplicateGroup(id=pk, name=names.get(min(members), "")[:300], size=len(members), **made))
         group_of |= dict.fromkeys(members, pk)
     DuplicateGroup.objects.bulk_create(groups, batch_size=ROWS_A_QUERY)
     rows = [
         DuplicatePair(
-            id=uuid.uuid5(PAIRS, f"{job.subject_id} {kind} {left} {right}"), left=left, right=right, score=p.score, reasons=list(p.reasons),
+            id=uuid.uuid5(PAIRS, f"{subject_of(job)} {kind} {left} {right}"), left=left, right=right, score=p.score, reasons=list(p.reasons),
             group_id=same_group(group_of, left, right), **made,
         )
         for (left, right), p in scored.items() if (left, right) not in decided
@@ -219,8 +219,8 @@ def grouped(
 
 
 def result_of(job: Job) -> dict[str, Any]:
-    pairs = DuplicatePair.objects.filter(subject_id=job.subject_id)
-    groups = DuplicateGroup.objects.filter(subject_id=job.subject_id)
+    pairs = DuplicatePair.objects.filter(subject_id=subject_of(job))
+    groups = DuplicateGroup.objects.filter(subject_id=subject_of(job))
     sizes = list(groups.values_list("size", flat=True))
     by_step: dict[str, int] = defaultdict(int)
     for step in pairs.exclude(decision=DuplicatePair.Decision.DIFFERENT).values_list("step", flat=True):

@@ -18,7 +18,7 @@ from jobs.registry import register
 from jobs.tracker import ProgressTracker
 from osint import indicators, names
 from osint.dates import find_dates
-from osint.models import Document, Entity, Mention
+from osint.models import Document, Entity, Mention, subject_of
 from osint.texts import published_on, region_of
 
 VERSION = f"{indicators.ENGINE} dates-1"
@@ -81,7 +81,7 @@ class Extraction:
     def run(self) -> dict[str, Any]:
         engine = names.engine()
         version = f"{VERSION} {engine.name}"[:60]
-        documents = Document.objects.filter(subject_id=self.job.subject_id, is_current=True)
+        documents = Document.objects.filter(subject_id=subject_of(self.job), is_current=True)
         rows = list(documents.order_by("fetched_at", "pk").values_list("pk", "extracted_by"))
         self.tracker.set_total(len(rows))
         if not rows:
@@ -101,7 +101,7 @@ class Extraction:
                 self.read(Document.objects.get(pk=pk), engine, version)
         self.tracker.update_step("Counting", 0)
         with transaction.atomic():
-            recount(self.job.subject_id)
+            recount(subject_of(self.job))
         return self.result(engine, version)
 
     def read(self, document: Document, engine: names.Engine, version: str) -> None:
@@ -130,11 +130,11 @@ class Extraction:
         Mention.objects.filter(document=document).delete()
         wanted = {(f.type, f.key): f for f in reversed(found)}
         rows = [
-            Entity(subject_id=self.job.subject_id, type=f.type, key=f.key, name=f.name, properties=f.properties, **made)
+            Entity(subject_id=subject_of(self.job), type=f.type, key=f.key, name=f.name, properties=f.properties, **made)
             for f in sorted(wanted.values(), key=lambda f: f.start)
         ]
         Entity.objects.bulk_create(rows, ignore_conflicts=True, batch_size=ROWS_A_QUERY)
-        ids = entity_ids(self.job.subject_id, wanted)
+        ids = entity_ids(subject_of(self.job), wanted)
         Mention.objects.bulk_create(
             [
                 Mention(
@@ -147,11 +147,11 @@ class Extraction:
         )  # fmt: skip
 
     def result(self, engine: names.Engine, version: str) -> dict[str, Any]:
-        entities = Entity.objects.filter(subject_id=self.job.subject_id, mention_count__gt=0)
+        entities = Entity.objects.filter(subject_id=subject_of(self.job), mention_count__gt=0)
         counts = dict(entities.order_by().values_list("type").annotate(Count("pk")))
-        mentions = Mention.objects.filter(entity__subject_id=self.job.subject_id).count()
+        mentions = Mention.objects.filter(entity__subject_id=subject_of(self.job)).count()
         languages = (
-            Document.objects.filter(subject_id=self.job.subject_id, is_current=True)
+            Document.objects.filter(subject_id=subject_of(self.job), is_current=True)
             .order_by()
             .values_list("language")
             .annotate(Count("pk"))

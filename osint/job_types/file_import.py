@@ -21,7 +21,7 @@ from jobs.models import Job
 from jobs.registry import register
 from jobs.tracker import ProgressTracker
 from osint.capture import Unreadable, clean, digest_of, read_body
-from osint.models import Document, Entity, Upload
+from osint.models import Document, Entity, Upload, subject_of
 from osint.storing import store_document
 
 MEMBER_BYTES_MAX = 50_000_000
@@ -93,7 +93,7 @@ def summarise(result: dict[str, Any]) -> str:
 def file_import(tracker: ProgressTracker, parameters: dict[str, Any]) -> dict[str, Any]:
     job = Job.objects.get(pk=tracker.job_id)
     reader = Import(tracker, job, tables=parameters["tables"])
-    uploads = Upload.objects.filter(pk__in=parameters["uploads"], subject_id=job.subject_id).order_by("created_at", "pk")
+    uploads = Upload.objects.filter(pk__in=parameters["uploads"], subject_id=subject_of(job)).order_by("created_at", "pk")
     for upload in uploads:
         reader.read(upload)
     return reader.result()
@@ -214,7 +214,7 @@ class Import:
         self.tracker.update_step(f"Read {member.name}"[:200])
 
     def store_records(self, name: str, records: list[dict[str, str]]) -> None:
-        made = {"subject_id": self.job.subject_id, "type": Entity.Type.RECORD, "job": self.job, "attempt": self.job.attempt}
+        made = {"subject_id": subject_of(self.job), "type": Entity.Type.RECORD, "job": self.job, "attempt": self.job.attempt}
         rows = [Entity(key=f"{name[-200:]}#{n:08d}", name=label_of(row), properties=row, **made) for n, row in enumerate(records, 1)]
         Entity.objects.bulk_create(rows, batch_size=RECORDS_A_BATCH, ignore_conflicts=True)
 

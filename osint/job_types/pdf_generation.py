@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import typst
@@ -19,12 +19,12 @@ from jobs import words
 from jobs.models import Artifact, Job
 from jobs.registry import register
 from jobs.tracker import ProgressTracker
-from osint.models import Document, DuplicatePair, Entity, Subject, TimelineEvent
+from osint.models import Document, DuplicatePair, Entity, Subject, TimelineEvent, subject_of
 from osint.precision import when
 
 TEMPLATE = Path(__file__).resolve().parent.parent / "report" / "report.typ"
 FONTS = TEMPLATE.parent / "fonts"
-FORMAT = "a-2u"  # PDF/A-2 with Unicode text: it can be searched and copied
+FORMAT: Literal["a-2u"] = "a-2u"  # PDF/A-2 with Unicode text: it can be searched and copied
 DOCUMENTS_MAX, EVENTS_MAX, ENTITIES_A_TYPE, GROUPS_MAX = 5000, 2000, 25, 200
 BOX = "□"
 STEPS = ("Collecting", "Typesetting", "Storing")
@@ -54,7 +54,9 @@ def pdf_generation(tracker: ProgressTracker, parameters: dict[str, Any]) -> dict
     tracker.update_step("Collecting what was found", 0)
     data, boxes = showable(report_data(job, parameters["title"]))
     if boxes:
-        data["about"].append(f"{words.count(boxes, 'character')} of scripts without a font here are shown as {BOX}; the export has the texts as they are.")
+        data["about"].append(
+            f"{words.count(boxes, 'character')} of scripts without a font here are shown as {BOX}; the export has the texts as they are."
+        )
         tracker.log_warning(f"{words.count(boxes, 'character')} cannot be shown by the fonts of the report")
     (folder / "data.json").write_bytes(orjson.dumps(data))
     shutil.copy(TEMPLATE, folder / "report.typ")
@@ -112,7 +114,7 @@ def page_count(path: Path) -> int:
 
 def report_data(job: Job, title: str) -> dict[str, Any]:
     """All values as text and numbers; what is not there is an empty list."""
-    subject = Subject.objects.get(pk=job.subject_id)
+    subject = Subject.objects.get(pk=subject_of(job))
     documents = subject.documents.filter(is_current=True)
     made = timezone.localtime(job.created_at)
     return {
@@ -159,7 +161,8 @@ def summary_lines(subject: Subject) -> Iterator[str]:
         yield f"Most often named: {', '.join(person.name for person in people)}."
     pairs = subject.duplicate_pairs
     if pairs.exists():
-        yield f"{words.count(pairs.count(), 'pair')} of documents or names are likely the same; {pairs.filter(decision='').count():,} of them wait for a decision."
+        waiting = pairs.filter(decision="").count()
+        yield f"{words.count(pairs.count(), 'pair')} of documents or names are likely the same; {waiting:,} of them wait for a decision."
     if subject.notes:
         yield subject.notes
 
@@ -225,8 +228,14 @@ def names_of(kind: str, ids: set) -> dict[Any, str]:
 
 def about_lines(subject: Subject, documents: int) -> Iterator[str]:
     yield "Each document is kept as it was sent, in a WARC file or as it was uploaded; the SHA-256 beside it is that of these bytes."
-    yield "Names were found by a statistical model and can be wrong; indicators and dates were read by rules. Each mention is kept with the engine that found it, its score and its place in the text."
-    yield "Dates are no more exact than their source: a month is shown as a month. Relative dates, such as “last Tuesday”, were counted from the day of their document."
+    yield (
+        "Names were found by a statistical model and can be wrong; indicators and dates were read by rules. Each mention is kept with the "
+        "engine that found it, its score and its place in the text."
+    )
+    yield (
+        "Dates are no more exact than their source: a month is shown as a month. Relative dates, such as “last Tuesday”, were counted "
+        "from the day of their document."
+    )
     shown = []
     if documents > DOCUMENTS_MAX:
         shown.append(f"the first {DOCUMENTS_MAX:,} of {documents:,} documents")

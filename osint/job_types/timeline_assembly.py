@@ -17,7 +17,7 @@ from jobs.models import Job
 from jobs.registry import register
 from jobs.tracker import ProgressTracker
 from osint.dates import Found, find_dates
-from osint.models import Document, EventSource, TimelineEvent
+from osint.models import Document, EventSource, TimelineEvent, subject_of
 from osint.texts import published_on, sentences
 
 SENTENCE_CHARS_MAX = 1000
@@ -47,7 +47,7 @@ def summarise(result: dict[str, Any]) -> str:
 )
 def timeline_assembly(tracker: ProgressTracker, parameters: dict[str, Any]) -> dict[str, Any]:
     job = Job.objects.get(pk=tracker.job_id)
-    documents = Document.objects.filter(subject_id=job.subject_id, is_current=True).order_by("fetched_at", "pk")
+    documents = Document.objects.filter(subject_id=subject_of(job), is_current=True).order_by("fetched_at", "pk")
     ids = list(documents.values_list("pk", flat=True))
     tracker.set_total(len(ids))
     if not ids:
@@ -119,6 +119,8 @@ def cut_around(sentence: str, at: int) -> str:
 
 def as_source(job: Job, document: Document, row: Dated) -> EventSource:
     found = row.found
+    assert found.begins is not None  # dated_sentences leaves out the others
+    assert found.ends is not None
     return EventSource(
         job=job, attempt=job.attempt, document=document, start=found.start, end=found.end, text=document.text[found.start : found.end][:200],
         sentence=row.sentence, begins=found.begins, ends=found.ends, clock=found.clock, precision=found.precision, rule=found.rule, note=found.note,
@@ -127,8 +129,8 @@ def as_source(job: Job, document: Document, row: Dated) -> EventSource:
 
 def assemble(job: Job) -> int:
     """Make the events anew from all sentences; those that say the same stay what they were, by their ids."""
-    sources = EventSource.objects.filter(document__subject_id=job.subject_id, document__is_current=True)
-    urls = dict(Document.objects.filter(subject_id=job.subject_id, is_current=True).values_list("pk", "url"))
+    sources = EventSource.objects.filter(document__subject_id=subject_of(job), document__is_current=True)
+    urls = dict(Document.objects.filter(subject_id=subject_of(job), is_current=True).values_list("pk", "url"))
     by_date: dict[tuple, list[EventSource]] = defaultdict(list)
     for source in sources.order_by("document__fetched_at", "document_id", "start").iterator(chunk_size=2000):
         by_date[source.begins, source.ends, source.precision].append(source)
@@ -137,15 +139,15 @@ def assemble(job: Job) -> int:
     for (begins, ends, precision), rows in by_date.items():
         for group in same_event(rows):
             first = group[0]
-            name = f"{job.subject_id} {begins} {ends} {precision} {urls[first.document_id]} {first.start}"
+            name = f"{subject_of(job)} {begins} {ends} {precision} {urls[first.document_id]} {first.start}"
             pk = uuid.uuid5(EVENTS, name)
             events[pk] = TimelineEvent(
-                id=pk, subject_id=job.subject_id, job=job, attempt=job.attempt, begins=begins, ends=ends, precision=precision,
+                id=pk, subject_id=subject_of(job), job=job, attempt=job.attempt, begins=begins, ends=ends, precision=precision,
                 clock=next((row.clock for row in group if row.clock), ""), title=title_of(group),
                 source_count=len({row.document_id for row in group}),
             )  # fmt: skip
             members[pk] = [row.pk for row in group]
-    TimelineEvent.objects.filter(subject_id=job.subject_id).delete()
+    TimelineEvent.objects.filter(subject_id=subject_of(job)).delete()
     TimelineEvent.objects.bulk_create(events.values(), batch_size=400)
     prepared = EventSource._meta.get_field("event")
     with connection.cursor() as cursor:  # one prepared statement; bulk_update would build a CASE of thousands of lines
@@ -191,10 +193,10 @@ def title_of(group: list[EventSource]) -> str:
 
 
 def result_of(job: Job, events: int, counts: Counter) -> dict[str, Any]:
-    span = TimelineEvent.objects.filter(subject_id=job.subject_id).aggregate(first=Min("begins"), last=Max("ends"))
+    span = TimelineEvent.objects.filter(subject_id=subject_of(job)).aggregate(first=Min("begins"), last=Max("ends"))
     return {
         "events": events,
-        "sources": EventSource.objects.filter(event__subject_id=job.subject_id).count(),
+        "sources": EventSource.objects.filter(event__subject_id=subject_of(job)).count(),
         "documents": counts["ok"],
         "skipped": counts["skipped"],
         "failed": counts["failed"],

@@ -76,7 +76,11 @@ def pages(settings, monkeypatch):
 def page(title, *paragraphs, head="", links=()):
     """HTML with enough text to be an article."""
     body = "".join(f"<p>{text}</p>" for text in (*paragraphs, *FILLER)) + "".join(f'<a href="{link}">{link}</a> ' for link in links)
-    return (200, {}, f"<!doctype html><html lang=en><head><title>{title}</title>{head}</head><body><main><article><h1>{title}</h1>{body}</article></main></body></html>")
+    return (
+        200,
+        {},
+        f"<!doctype html><html lang=en><head><title>{title}</title>{head}</head><body><main><article><h1>{title}</h1>{body}</article></main></body></html>",
+    )
 
 
 FILLER = (

@@ -88,16 +88,26 @@ def test_a_second_run_asks_for_changes_and_keeps_the_difference(pages, subject, 
 
 
 WALLS = {
-    "challenge": (403, {}, "<title>Just a moment...</title><script src='/cdn-cgi/challenge-platform/x.js'></script><p>Checking your browser</p>"),
+    "challenge": (
+        403,
+        {},
+        "<title>Just a moment...</title><script src='/cdn-cgi/challenge-platform/x.js'></script><p>Checking your browser</p>",
+    ),
     "login": (200, {}, "<title>Sign in</title><form><input type=password name=p></form>"),
     "consent": (200, {}, "<title>Before you continue to Example</title><p>Before you continue to Example: we use cookies. Accept all</p>"),
-    "javascript": (200, {}, "<title>App</title><noscript>You need to enable JavaScript to run this app.</noscript><div id=root></div><script src=a.js></script>"),
+    "javascript": (
+        200,
+        {},
+        "<title>App</title><noscript>You need to enable JavaScript to run this app.</noscript><div id=root></div><script src=a.js></script>",
+    ),
     "empty": (200, {}, "<title></title><body></body>"),
 }
 
 
 def test_walls_are_stored_and_not_called_success(pages, subject, analyst):
-    pages.pages |= {f"/{name}": answer for name, answer in WALLS.items()} | {"/good": page("Good", "A captcha is a challenge; please verify you are human.")}
+    pages.pages |= {f"/{name}": answer for name, answer in WALLS.items()} | {
+        "/good": page("Good", "A captcha is a challenge; please verify you are human.")
+    }
     job = scrape(subject, analyst, pages.base, "/good", *(f"/{name}" for name in WALLS))
     found = {d.url.rpartition("/")[2]: d.problem for d in Document.objects.filter(job=job)}
     assert found == {"good": "", **{name: name for name in WALLS}}

@@ -18,7 +18,19 @@ from osint.tests.fixtures import add_document, run_here
 
 pytestmark = pytest.mark.django_db
 
-HOSTILE = ("=1+1", "+cmd", "-2", "@SUM(A1)", "\tx", "\rx", '<script>alert(1)</script>', "a\x0b\x1fb", "Ünïcødé 日本語 עברית 🎉", '"quoted", and, commas\nand lines', "x" * 250)
+HOSTILE = (
+    "=1+1",
+    "+cmd",
+    "-2",
+    "@SUM(A1)",
+    "\tx",
+    "\rx",
+    "<script>alert(1)</script>",
+    "a\x0b\x1fb",
+    "Ünïcødé 日本語 עברית 🎉",
+    '"quoted", and, commas\nand lines',
+    "x" * 250,
+)
 TEXT = (
     "Anna Keller of Meridian Holdings AG met Jan Lindqvist in Zürich on 3 June 2023. See https://evil.example.org/a, mail a.keller@meridian.com, call +41 44 668 18 00, "
     "10.0.0.1, 2001:db8::1, d41d8cd98f00b204e9800998ecf8427e, CVE-2021-44228, 1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa, CH9300762011623852957, @keller, 47.3769, 8.5417, evil.example.org"

@@ -32,7 +32,11 @@ def test_the_hand_checked_set():
         ("2001:0db8::0001", "ipv6", "2001:db8::1"),
         ("cve-2021-44228", "cve", "CVE-2021-44228"),
         ("CH93 0076 2011 6238 5295 7", "iban", "CH9300762011623852957"),
-        ("bc1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqzk5jj0", "btc", "bc1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqzk5jj0"),
+        (
+            "bc1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqzk5jj0",
+            "btc",
+            "bc1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqzk5jj0",
+        ),
         ("47°22'36\"N 8°32'30\"E", "coordinates", "47.37667,8.54167"),
     ],
 )
@@ -58,7 +62,9 @@ def test_a_national_number_is_read_where_the_country_is_known():
     assert (found.value, found.properties) == ("+41446681800", {"region": "CH"})
 
 
-@pytest.mark.parametrize("text", ["+" + "1" * 400, "1" * 100_000, "a." * 50_000, "@" * 50_000, "[.]" * 30_000, "h" * 100_000, "1:" * 50_000, "\x00@\x00.com"])
+@pytest.mark.parametrize(
+    "text", ["+" + "1" * 400, "1" * 100_000, "a." * 50_000, "@" * 50_000, "[.]" * 30_000, "h" * 100_000, "1:" * 50_000, "\x00@\x00.com"]
+)
 def test_hostile_texts_are_survived(text):
     find_indicators(text, "DE")
 

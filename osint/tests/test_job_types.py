@@ -38,7 +38,9 @@ def test_entities_with_their_exact_places(subject, analyst):
     document = add_document(subject, TEXT)
     job = extract(subject, analyst)
     found = {(m.entity.type, m.entity.key): m for m in Mention.objects.select_related("entity")}
-    assert {("person", "anna keller"), ("person", "jan lindqvist"), ("place", "zürich"), ("email", "anna.keller@meridian.com")} <= set(found)
+    assert {("person", "anna keller"), ("person", "jan lindqvist"), ("place", "zürich"), ("email", "anna.keller@meridian.com")} <= set(
+        found
+    )
     assert {("phone", "+41446681800"), ("date", "2023-06-03"), ("date", "2024-05-14")} <= set(found)
     for mention in Mention.objects.all():
         assert document.text[mention.start : mention.end] == mention.text
@@ -110,7 +112,9 @@ def test_an_empty_subject_completes_and_says_so(subject, analyst):
     assert extract(subject, analyst).logs.filter(message__contains="no documents").exists()
 
 
-@pytest.mark.parametrize("job_type", ["entity_extraction", "timeline_assembly", "duplicate_detection", "data_export", "pdf_generation", "file_import"])
+@pytest.mark.parametrize(
+    "job_type", ["entity_extraction", "timeline_assembly", "duplicate_detection", "data_export", "pdf_generation", "file_import"]
+)
 def test_without_a_subject_there_is_nothing_to_work_on(job_type, analyst, subject):
     parameters = {"uploads": [str(upload(subject, analyst, "a.txt", b"x").pk)]} if job_type == "file_import" else {}
     with pytest.raises(InvalidParameters, match="choose one"):
@@ -231,7 +235,9 @@ def warc():
     writer = WARCWriter(out, gzip=True)
     headers = StatusAndHeaders("200 OK", [("Content-Type", "text/html")], protocol="HTTP/1.1")
     body = b"<html><body><p>Anna Keller of Meridian spoke about the sale of two carriers to a buyer.</p></body></html>"
-    record = writer.create_warc_record("https://site.example/a", "response", payload=io.BytesIO(body), length=len(body), http_headers=headers)
+    record = writer.create_warc_record(
+        "https://site.example/a", "response", payload=io.BytesIO(body), length=len(body), http_headers=headers
+    )
     writer.write_record(record)
     return out.getvalue()
 

@@ -49,7 +49,13 @@ def prepare(subject, analyst, site):
 
 
 def record(n):
-    return {"given": f"given{n % 97}", "surname": f"sur{n * 31 % 499}", "born": f"{1930 + n % 70}{n % 12 + 1:02d}{n % 28 + 1:02d}", "city": f"town{n % 40}", "id": str(10**6 + n % 2900)}
+    return {
+        "given": f"given{n % 97}",
+        "surname": f"sur{n * 31 % 499}",
+        "born": f"{1930 + n % 70}{n % 12 + 1:02d}{n % 28 + 1:02d}",
+        "city": f"town{n % 40}",
+        "id": str(10**6 + n % 2900),
+    }
 
 
 def upload(subject, analyst):
@@ -78,17 +84,32 @@ def found(subject, job):
     return {
         "documents": sorted(Document.objects.filter(job=job).values_list("url", "sha256", "title", "text")),
         "entities": sorted(map(json.dumps, Entity.objects.filter(subject=subject).values_list("type", "key", "name", "mention_count"))),
-        "mentions": sorted(Mention.objects.filter(entity__subject=subject).values_list("document__url", "start", "end", "entity__key", "engine", "score")),
+        "mentions": sorted(
+            Mention.objects.filter(entity__subject=subject).values_list("document__url", "start", "end", "entity__key", "engine", "score")
+        ),
         "events": sorted(TimelineEvent.objects.filter(subject=subject).values_list("begins", "ends", "precision", "title", "source_count")),
-        "sources": sorted(EventSource.objects.filter(event__subject=subject).values_list("document__url", "start", "sentence", "event__title")),
-        "pairs": sorted((p.step, p.score, tuple(p.reasons), p.group is not None) for p in DuplicatePair.objects.filter(subject=subject).select_related("group")),
+        "sources": sorted(
+            EventSource.objects.filter(event__subject=subject).values_list("document__url", "start", "sentence", "event__title")
+        ),
+        "pairs": sorted(
+            (p.step, p.score, tuple(p.reasons), p.group is not None)
+            for p in DuplicatePair.objects.filter(subject=subject).select_related("group")
+        ),
         "files": files,
         "result": result,
     }
 
 
 # When each type is in its middle: its items, or the time that it takes.
-HALFWAY = {"web_scraping": 12, "entity_extraction": 30, "timeline_assembly": 30, "duplicate_detection": 1, "data_export": 2, "pdf_generation": 0, "file_import": 60}
+HALFWAY = {
+    "web_scraping": 12,
+    "entity_extraction": 30,
+    "timeline_assembly": 30,
+    "duplicate_detection": 1,
+    "data_export": 2,
+    "pdf_generation": 0,
+    "file_import": 60,
+}
 SLOWER = {"pdf_generation": "Typesetting", "duplicate_detection": "Comparing"}
 
 
@@ -125,7 +146,11 @@ def without_upload_ids(value):
 
 def kill_in_the_middle(job_type, job):
     if HALFWAY[job_type]:
-        wait_for(lambda: reload(job).items.filter(outcome="ok").count() >= HALFWAY[job_type] or status_of(job) in ENDED, "its middle", deadline_s=60)
+        wait_for(
+            lambda: reload(job).items.filter(outcome="ok").count() >= HALFWAY[job_type] or status_of(job) in ENDED,
+            "its middle",
+            deadline_s=60,
+        )
     else:
         wait_for(lambda: reload(job).current_step.startswith(SLOWER[job_type]) or status_of(job) in ENDED, "its middle", deadline_s=60)
     assert status_of(job) == Status.RUNNING, "it was over before it could be killed"

@@ -47,8 +47,20 @@ def test_every_script_is_shown_by_a_real_glyph(subject, analyst):
     ids = glyph_ids(reader)
     assert len(ids) > 500
     assert 0 not in ids, "glyph 0 is .notdef"
-    fonts = {str(f["/BaseFont"]).partition("+")[2] for page in reader.pages for f in (x.get_object() for x in page["/Resources"]["/Font"].values())}
-    assert {name.partition("-")[0] for name in fonts} >= {"NotoSans", "NotoSansArabic", "NotoSansHebrew", "NotoSansDevanagari", "NotoSansThai", "DroidSansFallback", "NanumGothic"}
+    fonts = {
+        str(f["/BaseFont"]).partition("+")[2]
+        for page in reader.pages
+        for f in (x.get_object() for x in page["/Resources"]["/Font"].values())
+    }
+    assert {name.partition("-")[0] for name in fonts} >= {
+        "NotoSans",
+        "NotoSansArabic",
+        "NotoSansHebrew",
+        "NotoSansDevanagari",
+        "NotoSansThai",
+        "DroidSansFallback",
+        "NanumGothic",
+    }
     assert job.result_data["pages"] == len(reader.pages)
 
 
@@ -74,7 +86,17 @@ def test_it_is_an_archive_pdf_with_contents_and_page_numbers(subject, analyst):
     metadata = reader.root_object["/Metadata"].get_object().get_data().decode()
     assert re.search(r"pdfaid:part>?=?\"?2", metadata)
     text = "\n".join(page.extract_text() for page in reader.pages)
-    for words in ("Contents", "Summary", "Key entities", "Timeline", "Documents", "Duplicates", f"Page 2 of {len(reader.pages)}", "Anna Keller", "3 Jun 2023"):
+    for words in (
+        "Contents",
+        "Summary",
+        "Key entities",
+        "Timeline",
+        "Documents",
+        "Duplicates",
+        f"Page 2 of {len(reader.pages)}",
+        "Anna Keller",
+        "3 Jun 2023",
+    ):
         assert words in text, words
 
 
@@ -101,7 +123,9 @@ def test_an_empty_subject_has_a_report_that_says_so(subject, analyst):
 
 def test_a_thousand_documents(subject, analyst):
     for n in range(1000):
-        add_document(subject, f"Person {n} spoke on {n % 28 + 1} June {1990 + n % 30}.", title=f"Statement number {n} about the sale of two carriers")
+        add_document(
+            subject, f"Person {n} spoke on {n % 28 + 1} June {1990 + n % 30}.", title=f"Statement number {n} about the sale of two carriers"
+        )
     job, reader = report(subject, analyst)
     text = reader.pages[-3].extract_text() + reader.pages[-4].extract_text()
     assert job.result_data["pages"] > 60

@@ -39,7 +39,7 @@ def test_other_people_are_not_the_same():
 def test_organisations_with_and_without_legal_form():
     names = ["Meridian Holdings AG", "Meridian Holdings", "Meridian Asia Pte Ltd", "World Health Organization", "WHO"]
     assert linked(names, "organisation") == {(names[0], names[1])}
-    [acronym] = [p for p in alike_names(names[3:], "organisation")]
+    [acronym] = alike_names(names[3:], "organisation")
     assert "initials" in acronym.reasons[0]
 
 
@@ -66,7 +66,7 @@ def ids(count):
 
 def test_a_chain_does_not_become_one_group():
     chain = ids(6)
-    groups = grouped({pair: 0.95 for pair in pairwise(chain)})
+    groups = grouped(dict.fromkeys(pairwise(chain), 0.95))
     assert max(map(len, groups)) == 2
     a, b, c = ids(3)
     assert grouped({(a, b): 0.99, (b, c): 0.98, (a, c): 0.97}) == [[a, b, c]]

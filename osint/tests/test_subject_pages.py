@@ -34,7 +34,12 @@ def tab(subject, name):
 def test_what_is_outside_ones_scope_is_not_there(client, filled, other):
     client.force_login(other)
     entity, document, pair = filled.entities.first(), filled.documents.first(), filled.duplicate_pairs.first()
-    for address in (filled.get_absolute_url(), *(tab(filled, name) for name in TABS), entity.get_absolute_url(), document.get_absolute_url()):
+    for address in (
+        filled.get_absolute_url(),
+        *(tab(filled, name) for name in TABS),
+        entity.get_absolute_url(),
+        document.get_absolute_url(),
+    ):
         assert client.get(address).status_code == 404, address
     assert client.post(reverse("decide-pair", args=[pair.pk]), {"decision": "same"}).status_code == 404
     assert client.get(f"/api/subjects/{filled.pk}/search?q=board").status_code == 404
@@ -143,7 +148,29 @@ def test_words_phrases_and_beginnings(subject, analyst):
     assert titles(subject, "one") == ["One"], "titles count"
 
 
-@pytest.mark.parametrize("text", ["", "   ", '"', "AND", "NOT OR", "a* (b", "x:y", "'; DROP TABLE x; --", "\x00", "^", "NEAR(a b)", "-board", "*" * 400, "a " * 300, "'", "\\", "&|!", "<->"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "   ",
+        '"',
+        "AND",
+        "NOT OR",
+        "a* (b",
+        "x:y",
+        "'; DROP TABLE x; --",
+        "\x00",
+        "^",
+        "NEAR(a b)",
+        "-board",
+        "*" * 400,
+        "a " * 300,
+        "'",
+        "\\",
+        "&|!",
+        "<->",
+    ],
+)
 def test_odd_searches_find_nothing_or_something_but_never_fail(subject, client, analyst, text):
     add_document(subject, "The board.", title="One")
     search(subject.pk, text)
