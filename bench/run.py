@@ -400,7 +400,14 @@ def main() -> None:
         from osint import sample_site
 
         server, base = sample_site.serve()
-        os.environ["FETCH_ALLOW_PRIVATE"] = base.removeprefix("http://")
+        from bench import types
+        from bench.quality import serve_articles
+
+        gold = types.gold_folder()
+        articles = serve_articles(gold / "articles" / "html") if gold else None
+        os.environ["GOLD_SITE"] = f"http://127.0.0.1:{articles.server_address[1]}" if articles else ""
+        allowed = [address.removeprefix("http://") for address in (base, os.environ["GOLD_SITE"]) if address]
+        os.environ["FETCH_ALLOW_PRIVATE"] = ",".join(allowed)
         import django
 
         django.setup()
@@ -432,6 +439,9 @@ def main() -> None:
         scrape(user, base)
         recovery(user)
         cleanup(user)
+        WorkerProcess.objects.all().delete()
+        with running("jobcluster"):
+            types.all_types(user)
         WorkerProcess.objects.all().delete()
         idle_stack()
         server.shutdown()

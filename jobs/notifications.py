@@ -160,6 +160,8 @@ def tell_creator(sender: Any, ended: Ended, **_: Any) -> None:
 def tell_of_group(sender: Any, group: JobGroup, last: Ended, **_: Any) -> None:
     """The jobs of a group are told of together, once the last of them is over."""
     status, detail = group_end(group)
+    if status not in TOLD and last.status in TOLD:
+        status = last.status  # one of its jobs was retried by itself, while others stay cancelled
     if status in TOLD:
         JobNotificationService().tell(
             replace(last, status=status, name=group.name, created_by_id=group.created_by_id, detail=detail), group

@@ -56,6 +56,16 @@ GIVEN_UP = {"reason": "given up after a failed try"}
 
 
 def failed(job: Job, user: Any, counts: dict[str, int]) -> list[Way]:
+    if job.group_id:
+        url = reverse("group-retry", args=[job.group_id])
+        return [
+            Way("retry_group", "Take up all that did not complete", "This job and those of its group that wait for it.", url),
+            *alone(job, user, counts),
+        ]
+    return alone(job, user, counts)
+
+
+def alone(job: Job, user: Any, counts: dict[str, int]) -> list[Way]:
     detail = f"Starts as soon as a worker is free; {goes_on(job, counts)}."
     retry = Way("retry", "Retry now", detail, reverse("job-retry", args=[job.pk]))
     some, other = retry_items(job, counts), other_parameters(job)

@@ -11,7 +11,6 @@ from typing import Self
 from urllib.parse import urljoin, urlsplit
 
 import py3langid
-from pypdf import PdfReader
 from selectolax.lexbor import LexborHTMLParser
 from trafilatura.utils import detect_encoding
 from warcio.statusandheaders import StatusAndHeaders
@@ -85,6 +84,8 @@ def read_body(content: bytes, header: str, url: str) -> Page:
 
 def read_pdf(page: Page, content: bytes) -> None:
     """The text of its pages, as pypdf reads it."""
+    from pypdf import PdfReader  # only here: each worker would carry its 17 MB
+
     try:
         reader = PdfReader(io.BytesIO(content))
         if reader.is_encrypted and not reader.decrypt(""):
@@ -164,10 +165,11 @@ def links_of(tree: LexborHTMLParser, url: str) -> list[str]:
     base = tree.css_first("base[href]")
     start = urljoin(url, base.attributes.get("href") or "") if base else url
     found = []
-    for anchor in tree.css("a[href]"):
+    hrefs = dict.fromkeys((anchor.attributes.get("href") or "").strip().partition("#")[0] for anchor in tree.css("a[href]"))
+    for href in hrefs:  # each once: joining costs more than all the rest
         try:
-            link = urljoin(start, (anchor.attributes.get("href") or "").strip()).partition("#")[0]
-            if urlsplit(link).scheme in ("http", "https") and len(link) <= 2000:
+            link = href if href.startswith(("https://", "http://")) else urljoin(start, href)
+            if link.startswith(("https://", "http://")) and len(link) <= 2000:
                 found.append(link)
         except ValueError:
             continue

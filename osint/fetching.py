@@ -262,8 +262,7 @@ class Fetcher:
         `headers` go with the first request alone, such as If-None-Match.
         """
         try:
-            async with asyncio.timeout(URL_S + self.delay_s):
-                hops = await self._follow(normalise(url), headers)
+            hops = await self._follow(normalise(url), headers)
         except TimeoutError:
             raise FetchError(f"Not finished in {URL_S:.0f} s", transient=True) from None
         except httpx.HTTPError as error:
@@ -271,13 +270,22 @@ class Fetcher:
         return Fetched(url, hops, decode(hops[-1]))
 
     async def _follow(self, url: str, headers: dict[str, str] | None) -> list[Hop]:
+        """The time that it may take counts without the polite waiting, which other jobs may make long."""
         hops: list[Hop] = []
+        left = URL_S
         while True:
             host = self.host(url)
-            if not (await host.rules(self)).can_fetch(url, USER_AGENT):
+            began = time.monotonic()
+            async with asyncio.timeout(left):
+                rules = await host.rules(self)
+            left -= time.monotonic() - began
+            if not rules.can_fetch(url, USER_AGENT):
                 raise Refused("The site's robots.txt asks not to fetch this page")
             async with host.turn(self.reserve):
-                hop = await self.get(url, headers=headers if not hops else None)
+                began = time.monotonic()
+                async with asyncio.timeout(left):
+                    hop = await self.get(url, headers=headers if not hops else None)
+            left -= time.monotonic() - began
             hops.append(hop)
             location = next((v for k, v in hop.headers if k.lower() == "location"), "")
             if hop.status not in (301, 302, 303, 307, 308) or not location:

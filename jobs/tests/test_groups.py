@@ -1,8 +1,12 @@
 """Jobs that depend on jobs, and groups of them."""
 
+from datetime import timedelta
+
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
+from jobs import archive
 from jobs.errors import InvalidParameters, Kind, NotAllowed
 from jobs.manager import JobManager, current_jobs
 from jobs.models import Job, JobGroup, Notification
@@ -10,6 +14,7 @@ from jobs.notifications import JobNotificationService
 from jobs.presentation import group_state
 from jobs.states import Status
 from jobs.tests.fixtures import reload, status_of
+from jobs.ways import ways_out
 
 pytestmark = pytest.mark.django_db
 
@@ -78,8 +83,6 @@ def test_a_failure_for_good_cancels_what_needs_it_with_the_reason(chain):
 
 def test_a_try_that_is_tried_again_holds_on(chain):
     _, (scrape, read, *_) = chain
-    from django.utils import timezone
-
     start(scrape)
     JobManager().mark_failed(scrape.pk, "No answer", kind=Kind.TRANSIENT, retry_at=timezone.now())
     assert (status_of(read), reload(read).blocked_by) == (Status.PENDING, 1)
@@ -219,3 +222,26 @@ def test_a_job_over_the_api_may_depend_only_on_what_one_sees(client, analyst, ot
     fail(mine)
     late = post(depends_on=[str(mine.pk)])
     assert (late.status_code, "depends_on" in late.json()["errors"]) == (400, True)
+
+
+def test_dependencies_survive_the_archive(chain):
+    group, jobs = chain
+    for job in jobs:
+        complete(job)
+    assert archive.clean_up({Status.COMPLETED: 0}, now=timezone.now() + timedelta(days=1)).jobs == 5
+    assert not Job.objects.exists()
+    archive.restore([job.pk for job in jobs])
+    report = Job.objects.get(pk=jobs[-1].pk)
+    assert report.group == group
+    assert {d.needs_id for d in report.dependencies.all()} == {jobs[2].pk, jobs[3].pk}
+
+
+def test_a_single_retry_in_a_group_is_told_of(chain, analyst):
+    group, (scrape, _, _, date, _) = chain
+    fail(scrape)
+    complete(date)
+    assert [way.key for way in ways_out(reload(scrape), analyst)][:2] == ["retry_group", "retry"]
+    JobManager().retry_job(scrape.pk, by=analyst)
+    complete(scrape)
+    assert group_state(group).badge.label == "Cancelled", "the others stay cancelled"
+    assert Notification.objects.filter(status=Status.COMPLETED, group=group).count() == 1

@@ -19,6 +19,7 @@ from osint.similarity import Pair
 
 PAIRS = uuid.UUID("b1c4d9ae-14d4-4a54-9b4d-3a1a51b0f6d2")  # names the ids of pairs and groups, so that links hold
 ROWS_A_QUERY = 400
+COMPARED_MAX = 50  # earlier documents with which one is compared: of a thousand copies the first ones stand for all
 GROUP_LINKED = 0.5  # of all pairs between two groups more than this must be alike, or a chain would tie strangers together
 NAMED_TYPES = (Entity.Type.PERSON, Entity.Type.ORGANISATION, Entity.Type.PLACE)
 STEPS = ("documents", "names", "records")
@@ -95,7 +96,7 @@ def near_documents(tracker: ProgressTracker, job: Job) -> Comparison:
         names.append(str(document)[:300])
         shingles = similarity.shingles(document.text)
         first = hashes.setdefault(document.sha256, number)
-        earlier = [n for n in index.add(number, shingles) if n != first]
+        earlier = [n for n in index.add(number, shingles) if n != first][:COMPARED_MAX]
         if first != number:
             pairs.append(Pair(first, number, 1.0, ("the same bytes (SHA-256)",)))
         texts = Document.objects.filter(pk__in=[ids[n] for n in earlier]).values_list("pk", "text")

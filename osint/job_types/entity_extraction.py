@@ -1,5 +1,6 @@
 """Read the documents of a subject: who and what they name, where exactly, and how sure that is."""
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -188,12 +189,17 @@ def find_all(document: Document, engine: names.Engine) -> list[Found]:
 
     host = urlsplit(document.final_url).hostname or ""
     for i in indicators.find_indicators(text, region_of(host, document.language)):
-        take(Found(i.start, i.end, i.type, i.value[:300], i.value[:300], indicators.ENGINE, i.score, i.properties))
+        take(Found(i.start, i.end, i.type, short_key(i.value), i.value[:300], indicators.ENGINE, i.score, i.properties))
     for d in find_dates(text, reference=published_on(document), language=document.language, host=host):
         take(Found(d.start, d.end, "date", d.key, d.key, "dates-1", 1.0 if d.rule in ("absolute", "range") else 0.8))
     for one in with_short_forms(text, engine.find(text, document.language)):
         take(one)
     return sorted(found, key=lambda f: f.start)
+
+
+def short_key(value: str) -> str:
+    """A value as it is; of one that is too long for a key its beginning and its hash, so that two are never one."""
+    return value if len(value) <= 300 else f"{value[:235]}#{hashlib.sha256(value.encode()).hexdigest()}"
 
 
 def with_short_forms(text: str, found: Iterable[names.Name]) -> list[Found]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import orjson
-import typst
 from django import forms
 from django.conf import settings
 from django.db import transaction
@@ -47,6 +46,8 @@ class PdfGenerationForm(forms.Form):
     help="Makes a report on a subject: summary, key entities, timeline, documents with their hashes, duplicates.",
 )
 def pdf_generation(tracker: ProgressTracker, parameters: dict[str, Any]) -> dict[str, Any]:
+    import typst  # only here: each worker would carry it
+
     job = Job.objects.get(pk=tracker.job_id)
     folder = Path(settings.STATE_DIR) / "scratch" / str(job.pk)
     shutil.rmtree(folder, ignore_errors=True)
@@ -104,7 +105,7 @@ def showable(value: Any) -> tuple[Any, int]:
 
 
 def page_count(path: Path) -> int:
-    from pypdf import PdfReader  # only here: it costs 60 ms to load
+    from pypdf import PdfReader  # only here, as typst
 
     return len(PdfReader(path).pages)
 

@@ -272,7 +272,7 @@ class Scrape:
             self.tracker.log_warning(f"Private address allowed by FETCH_ALLOW_PRIVATE: {', '.join(allowed)}")
         async with Fetcher(delay_s=self.parameters["delay_s"], reserve=self.reserve) as fetcher:
             urls = await self.find_urls(fetcher)
-            self.tracker.set_total(len(urls))
+            self.tracker.set_total(None if self.depth else len(urls))  # of a crawl it is known only in the end
             settled = await self.in_store(self.begin)
             if settled:
                 self.tracker.update_step(f"Continuing: {len(settled):,} pages are done already", 0)
@@ -282,6 +282,10 @@ class Scrape:
         self.tracker.update_step("Storing the evidence", 0)
         await self.in_store(self.keep_evidence)
         return await self.in_store(self.finish, settled, allowed)
+
+    @property
+    def depth(self) -> int:
+        return int(self.parameters.get("depth") or 0)
 
     async def in_store(self, function: Any, *args: Any) -> Any:
         """The database belongs to one thread, with one connection."""
@@ -305,15 +309,16 @@ class Scrape:
         """Level by level: all pages of one before those that they link to, so that a second attempt finds the same ones."""
         seen = dict.fromkeys(urls)
         level = urls
-        for depth in range(self.parameters.get("depth", 0) + 1):
+        for depth in range(self.depth + 1):
             await self.in_store(self.look_up, [url for url in level if url not in settled])
             await self.fetch_all(fetcher, [url for url in level if url not in settled])
-            if depth == self.parameters.get("depth", 0):
+            if depth == self.depth:
                 break
             level = await self.in_store(self.next_level, level, seen)
             if not level:
                 break
-            self.tracker.set_total(len(seen))
+            if depth + 1 == self.depth:
+                self.tracker.set_total(len(seen))
             self.tracker.log_info(f"Following links, step {depth + 1}: {words.count(len(level), 'new page')}")
 
     def next_level(self, level: list[str], seen: dict[str, None]) -> list[str]:
@@ -434,7 +439,8 @@ class Scrape:
         async def one_host(host: Host, pages: list[str]) -> None:
             waiting = iter(pages)
             async with hosts, asyncio.TaskGroup() as group:
-                for _ in range(fetcher.per_host):
+                # while some pages are parsed, the next ones are fetched; the host itself is never asked for more at once
+                for _ in range(fetcher.per_host + PARSERS):
                     group.create_task(self.fetch_some(fetcher, host, waiting))
 
         try:

@@ -32,7 +32,10 @@ def test_once_ends_with_the_result_on_its_last_line(tmp_path):
     process = demo(tmp_path, "--once")
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
-    assert re.fullmatch(r"demo: COMPLETED documents=44 seconds=\d+\.\d", output.splitlines()[-1])
+    last = r"demo: COMPLETED documents=44 entities=(\d+) events=(\d+) duplicates=(\d+) artifacts=15 seconds=\d+\.\d"
+    found = re.fullmatch(last, output.splitlines()[-1])
+    assert found, output.splitlines()[-1]
+    assert all(int(number) > 10 for number in found.groups()[:2])
     assert re.search(r"user admin, password \S{12}", output)
 
 
