@@ -4,19 +4,16 @@
 scores what they stored with the scorers of the gold data.
 """
 
-import gzip
 import json
 import os
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from bench.run import ROOT, running, wait
+from bench.common import ROOT, running, serve_articles, wait
 
 DEADLINE_S = 900
 # Each form that the timeline must read, against the day of its document, and what must not be read (README of the gold data).
@@ -89,32 +86,6 @@ def f1(hits: int, found: int, wanted: int) -> dict[str, Any]:
 
 
 # -- each measure -------------------------------------------------------------------------------------------------
-
-
-def serve_articles(folder: Path) -> ThreadingHTTPServer:
-    """The gold pages by their id."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1
-        disable_nagle_algorithm = True
-
-        def do_GET(self) -> None:
-            path = folder / f"{self.path.strip('/')}.html.gz"
-            body = gzip.decompress(path.read_bytes()) if path.exists() else b""
-            self.send_response(200 if body else 404)
-            self.send_header("Content-Type", "text/html")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server
 
 
 def articles(gold: Path, scratch: Path, base: str, user: Any) -> None:

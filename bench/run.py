@@ -14,54 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from bench.common import ROOT, free_port, peak_mb, percentiles, running, say, serve_articles, wait
+
 # The measurement that the design was made with, on another machine of the same size.
 PROTOTYPE = {"sqlite": 363, "postgresql": 217}
-
-
-def say(name: str, **figures: Any) -> None:
-    rounded = {k: round(v, 3) if isinstance(v, float) else v for k, v in figures.items()}
-    print(json.dumps({"bench": name, **rounded}), flush=True)
-
-
-def percentiles(values: list[float], *wanted: int) -> dict[str, float]:
-    ordered = sorted(values)
-    return {f"p{p}_ms": 1000 * ordered[min(len(ordered) - 1, len(ordered) * p // 100)] for p in wanted}
-
-
-def wait(condition: Callable[[], Any], deadline_s: float = 120) -> Any:
-    until = time.monotonic() + deadline_s
-    while time.monotonic() < until:
-        if value := condition():
-            return value
-        time.sleep(0.01)
-    raise TimeoutError(condition)
-
-
-@contextmanager
-def running(*arguments: str, workers: int = 2) -> Iterator[subprocess.Popen]:
-    # a flood of no-ops is a full CPU by intent, which must not be held
-    jobs = {"max_concurrent_jobs": workers, "drain_s": 2, "cpu_threshold": 1000}
-    environment = {**os.environ, "JOBS": json.dumps(jobs), "LOG_LEVEL": "CRITICAL"}
-    process = subprocess.Popen(
-        [sys.executable, "manage.py", *arguments], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def fork_baseline() -> None:
@@ -351,17 +310,8 @@ def cleanup(user: Any, jobs: int = 100_000, lines: int = 10) -> None:
 
 
 def django_mb() -> float:
-    code = "import django, os; django.setup(); from bench.run import peak_mb; print(peak_mb(os.getpid()))"
+    code = "import django, os; django.setup(); from bench.common import peak_mb; print(peak_mb(os.getpid()))"
     return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout)
-
-
-def peak_mb(pid: int) -> float:
-    """Its largest resident size so far. Not rusage's: that of a child begins with the size of its parent."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0.0)
 
 
 def idle_stack(seconds: float = 10) -> None:
@@ -401,7 +351,6 @@ def main() -> None:
 
         server, base = sample_site.serve()
         from bench import types
-        from bench.quality import serve_articles
 
         gold = types.gold_folder()
         articles = serve_articles(gold / "articles" / "html") if gold else None

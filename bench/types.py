@@ -12,8 +12,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from bench.common import ROOT, peak_mb, say, wait
 from bench.quality import add_documents, new_subject, run_job
-from bench.run import ROOT, peak_mb, say, wait
 
 RECORDS = 100_000
 ROWS = 1_000_000
