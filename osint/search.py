@@ -20,7 +20,7 @@ _SQLITE = """
     WHERE osint_search MATCH %(query)s AND d.subject_id = %(subject)s AND d.is_current
     ORDER BY bm25(osint_search, 5.0, 1.0, 2.0) LIMIT %(most)s"""
 _POSTGRESQL = """
-    SELECT d.id, ts_headline('simple', left(d.title || ' ' || d.text, 100000), query,
+    SELECT d.id, ts_headline('simple', left(d.text, 100000), query,
         'MaxFragments=1, MaxWords=40, MinWords=15, StartSel=' || %(open)s || ', StopSel=' || %(close)s)
     FROM osint_document d, to_tsquery('simple', %(query)s) query
     WHERE d.search @@ query AND d.subject_id = %(subject)s AND d.is_current

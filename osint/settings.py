@@ -267,5 +267,6 @@ LOGGING = {
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "WARNING")},
-    "loggers": {"django.server": {"level": "WARNING"}},
+    # trafilatura complains of each page that has no text; what could not be read is in the items of the job
+    "loggers": {"django.server": {"level": "WARNING"}, "trafilatura": {"level": "CRITICAL"}, "htmldate": {"level": "CRITICAL"}},
 }

@@ -188,14 +188,14 @@ def test_the_index_follows_every_change_and_other_subjects_stay_apart(subject, a
     Document.objects.filter(pk=document.pk).update(is_current=False)
     assert titles(subject, "second") == []
     document.delete()
-    assert search(elsewhere.pk, "first")[0].snippet == "The <mark>first</mark> text."
+    assert search(elsewhere.pk, "first")[0].snippet.rstrip(".") == "The <mark>first</mark> text"
 
 
 def test_what_is_found_is_escaped(subject):
     add_document(subject, "A <b>bold</b> board <img src=x onerror=alert(1)>", title="One")
     [hit] = search(subject.pk, "board")
-    assert "&lt;b&gt;" in hit.snippet
-    assert "<img" not in hit.snippet
+    assert "<mark>board</mark> &lt;img src=x onerror=alert" in hit.snippet
+    assert "<b>" not in hit.snippet  # PostgreSQL leaves tags out, SQLite shows them as text
 
 
 def test_search_over_the_api(client, filled, analyst):
