@@ -175,6 +175,7 @@ class JobCluster:
 
     def run(self) -> int:
         """Until drained (returns 0), or until new sentinels do not help (returns 1)."""
+        registry.warm_up()
         gc.collect()
         gc.freeze()  # the workers share what is loaded now
         broker.keep_schedules()

@@ -112,18 +112,21 @@ class JobManager:
         group: JobGroup | None = None,
         depends_on: Sequence[uuid.UUID] = (),
         run_if_failed: bool = False,
+        checked: bool = False,
     ) -> Job:
         """A new PENDING job; a worker is woken once the surrounding transaction commits.
 
         `continues` is an ended job whose finished items this one does not do again. It is held until the jobs
         `depends_on` are complete, and cancelled when one of them fails for good or is cancelled; with
-        `run_if_failed` it is held until they are over. Raises UnknownJobType, InvalidParameters (a message per
-        field) or QuotaExceeded; nothing is made then.
+        `run_if_failed` it is held until they are over. `checked` parameters come from the type's own `clean`.
+        Raises UnknownJobType, InvalidParameters (a message per field) or QuotaExceeded; nothing is made then.
         """
         kind = registry.get(job_type)
-        cleaned = kind.clean(dict(parameters or {}))
+        cleaned = dict(parameters or {}) if checked else kind.clean(dict(parameters or {}))
         if kind.needs_subject and subject_id is None:
             raise InvalidParameters({"subject": [f"{kind.label} works on what was found about a subject: choose one."]})
+        if kind.check_subject:
+            kind.check_subject(cleaned, subject_id)
         check_limits(memory_limit_mb=memory_limit_mb, time_limit_s=time_limit_s, cpu_limit_s=cpu_limit_s, max_retries=max_retries)
         self._check_quota(created_by)
         job = Job(
@@ -392,6 +395,7 @@ class JobManager:
         if changes["status"] != Status.PENDING:
             changes |= NOT_PAUSED
         with transaction.atomic():
+            self._lock_group(job_id)
             changed = sql.update(Job, mine, changes | NEXT, ENDING)
             if changed is None:
                 return False
@@ -412,10 +416,14 @@ class JobManager:
                 self._wake(queue_name)
         return True
 
+    def _lock_group(self, job_id: uuid.UUID) -> None:
+        """Before the row of a job that may end: so all ends in a group come one after the other, whoever asks for them."""
+        group_id = Job.objects.filter(pk=job_id).order_by().values_list("group_id", flat=True).first()
+        if group_id is not None:
+            sql.update(JobGroup, {"id": group_id}, {"revision": sql.plus("revision")})
+
     def _settle_others(self, ended: Ended) -> None:
         """After the end of a job, in its transaction: those that wait for it, and the group that it is in."""
-        if ended.group_id is not None:  # first of all locks, so that two ends in a group are one after the other
-            sql.update(JobGroup, {"id": ended.group_id}, {"revision": sql.plus("revision")})
         waiting = JobDependency.objects.filter(needs_id=ended.job_id, met=False).order_by("job_id")
         for pk, dependent, tolerant in list(waiting.values_list("pk", "job_id", "job__run_if_failed")):
             if ended.status == Status.COMPLETED or tolerant:
@@ -469,6 +477,7 @@ class JobManager:
 
     def _cancel_waiting(self, job_id: uuid.UUID, said: dict[str, Any]) -> bool:
         with transaction.atomic():
+            self._lock_group(job_id)
             changed = sql.update(
                 Job,
                 {"id": job_id, "status": Status.PENDING},
@@ -557,9 +566,11 @@ class JobManager:
         return self._go_on(job, job.parameters, by, continues=job)
 
     def retry_group(self, group: JobGroup, *, by: Any = None) -> list[Job]:
-        """Take up again what failed or was cancelled in a group: failed jobs go on, cancelled ones are continued by new ones.
+        """Take up again what failed or was cancelled in a group, and what was made without it.
 
-        Raises NotAllowed while a job of the group is open, or when none failed or was cancelled.
+        Failed jobs go on, cancelled ones are continued by new ones, and complete ones that depend on any of these are
+        done again by new ones. Raises InvalidParameters or UnknownJobType when one cannot be made, and NotAllowed
+        while a job of the group is open, or when none failed or was cancelled.
         """
         with transaction.atomic():
             JobGroup.objects.select_for_update().get(pk=group.pk)
@@ -568,15 +579,21 @@ class JobManager:
                 raise NotAllowed("Some of its jobs are not over yet. Cancel them first, or wait.")
             replaced: dict[uuid.UUID, uuid.UUID] = {}
             taken_up = []
+            anew: set[uuid.UUID] = set()  # what is not as it was
             for job in jobs:  # in the order in which they were made, so what a job needs comes before it
+                needed = list(Job.objects.filter(needed_by__job=job).values_list("pk", flat=True))  # without archived ones
                 if job.status == Status.FAILED:
                     taken_up.append(self.retry_job(job.pk, by=by))
-                elif job.status == Status.CANCELLED:
-                    needs = [replaced.get(pk, pk) for pk in job.dependencies.values_list("needs_id", flat=True)]
+                    anew.add(job.pk)
+                elif job.status == Status.CANCELLED or anew & set(needed):
+                    needs = [replaced.get(pk, pk) for pk in needed]
+                    goes_on = job if job.status == Status.CANCELLED else None
                     new = self._go_on(
-                        job, job.parameters, by, job, name=job.name, group=group, depends_on=needs, run_if_failed=job.run_if_failed
-                    )
+                        job, job.parameters, by, continues=goes_on, name=job.name, group=group, depends_on=needs,
+                        run_if_failed=job.run_if_failed,
+                    )  # fmt: skip
                     replaced[job.pk] = new.pk
+                    anew.add(job.pk)
                     taken_up.append(new)
             if not taken_up:
                 raise NotAllowed("None of its jobs failed or was cancelled.")

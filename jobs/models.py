@@ -32,6 +32,8 @@ class JobGroup(models.Model):
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="job_groups")
     created_at = models.DateTimeField(default=timezone.now)
     completed_at = models.DateTimeField(null=True, blank=True, help_text="When the last of its jobs ended; empty while one is open.")
+    outcome = models.CharField(max_length=9, choices=Status.choices, blank=True, help_text="How it ended, kept when its jobs are archived.")
+    summary = models.CharField(max_length=1000, blank=True, help_text="Its end in one line.")
     revision = models.PositiveBigIntegerField(default=0, help_text="Raised by each end of a job; its row lock puts these in order.")
 
     objects = JobQuerySet.as_manager()

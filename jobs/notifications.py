@@ -160,6 +160,7 @@ def tell_creator(sender: Any, ended: Ended, **_: Any) -> None:
 def tell_of_group(sender: Any, group: JobGroup, last: Ended, **_: Any) -> None:
     """The jobs of a group are told of together, once the last of them is over."""
     status, detail = group_end(group)
+    JobGroup.objects.filter(pk=group.pk).update(outcome=status, summary=detail[:1000])
     if status not in TOLD and last.status in TOLD:
         status = last.status  # one of its jobs was retried by itself, while others stay cancelled
     if status in TOLD:

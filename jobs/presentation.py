@@ -215,6 +215,8 @@ def group_state(group: JobGroup) -> GroupState:
     done = sum(job.status == Status.COMPLETED for job in jobs)
     shares = sum(100.0 if job.is_ended else job.percent or 0.0 for job in jobs)
     percent = shares / len(jobs) if jobs else 0.0
+    if group.completed_at is not None and group.outcome:  # as it was then, for its jobs may be in the archive
+        return GroupState(Badge(group.outcome.lower(), Status(group.outcome).label), group.summary, 100.0, jobs)
     if all(job.is_ended for job in jobs):
         status, detail = end_of(jobs)
         return GroupState(Badge(status.lower(), status.label), detail, percent, jobs)

@@ -56,6 +56,9 @@ class JobType:
     permanent: tuple[type[BaseException], ...] = ()
     help: str = ""
     result_template: str = ""  # a template for the result on the job's page; gets `job` and `result`
+    warm_up: Callable[[], None] | None = None  # loads what every job of the type needs, once, before workers are forked
+    check_subject: Callable[[dict[str, Any], Any], None] | None = None  # (parameters, subject id); raises InvalidParameters
+    form_script: str = ""  # a static file for the page with the form
     needs_subject: bool = False  # works on what was found about a subject
     hidden: bool = False  # not offered in forms (benchmarks, tests)
 
@@ -145,6 +148,13 @@ def queues() -> list[str]:
 def pausable(scope: str) -> list[str]:
     """The names that a QueuePause of this scope ("queue" or "type") may have, sorted."""
     return sorted(queues() if scope == "queue" else _types)
+
+
+def warm_up() -> None:
+    """Before workers are forked: what is loaded now is shared by all of them."""
+    for kind in all_types():
+        if kind.warm_up:
+            kind.warm_up()
 
 
 def autodiscover() -> None:

@@ -492,7 +492,7 @@ def group_retry(request: HttpRequest, group_id: uuid.UUID) -> HttpResponse:
     group = visible_group(request, group_id)
     try:
         taken_up = JobManager().retry_group(group, by=request.user)
-    except NotAllowed as error:
+    except (NotAllowed, InvalidParameters, UnknownJobType) as error:
         messages.error(request, f"{error} Nothing was changed.")
     else:
         messages.success(

@@ -54,9 +54,10 @@ def read_page(fetched: Fetched) -> Page:
     """What a response says; one that cannot be read keeps its type alone, and `unreadable` says why."""
     try:
         return read_body(fetched.content, fetched.header("content-type"), fetched.last.url)
-    except Unreadable as reason:
+    except Exception as error:  # hostile pages make parsers raise almost anything, and one page is no reason to stop
         kind, _ = split_content_type(fetched.header("content-type"), fetched.content)
-        return Page(content_type=kind, unreadable=str(reason))
+        reason = str(error) if isinstance(error, Unreadable) else f"It cannot be read: {type(error).__name__}: {error}"[:300]
+        return Page(content_type=kind, unreadable=reason)
 
 
 def read_body(content: bytes, header: str, url: str) -> Page:
@@ -133,12 +134,12 @@ def to_text(content: bytes, declared: str) -> tuple[str, str]:
     for name in filter(None, candidates):
         try:
             return name.lower(), content.decode(name)
-        except (LookupError, UnicodeDecodeError):
+        except (LookupError, UnicodeError):
             continue
     for name in ["utf-8", *detect_encoding(content)]:
         try:
             return name, content.decode(name)
-        except (LookupError, UnicodeDecodeError):
+        except (LookupError, UnicodeError):
             continue
     return "utf-8", content.decode("utf-8", "replace")
 
@@ -248,3 +249,14 @@ class Evidence:
             self.writer.write_record(response)
             self.writer.write_record(request)
         self.stream.flush()
+
+
+def warm_up() -> None:
+    """Has trafilatura and htmldate load their tables and compile their patterns, which takes longer than twenty pages."""
+    words = "<p>The group was founded as a broker of grain cargoes and has owned vessels for many years, as the register shows.</p>" * 8
+    read_body(
+        f"<html><body><article><h1>A page</h1>{words}<span>Published on May 4, last year</span></article></body></html>".encode(),
+        "text/html",
+        "",
+    )
+    py3langid.classify("warm")

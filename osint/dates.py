@@ -140,21 +140,48 @@ def find_dates(text: str, *, reference: date | None = None, language: str = "en"
     """The dates of a text in their order; where two forms overlap the longer one counts."""
     context = Context(reference, language or "en", host.lower(), order_in(text))
     matches: list[tuple[int, int, int, re.Match, Reader]] = []
+    places = list(windows(text))
     for priority, (pattern, reader) in enumerate(forms()):
-        matches += [(m.start(), -m.end(), priority, m, reader) for m in pattern.finditer(text)]
+        for first, last in places:
+            matches += [(m.start(), -m.end(), priority, m, reader) for m in pattern.finditer(text, first, last)]
     matches.sort(key=lambda m: m[:3])
     found: list[Found] = []
     taken = 0
     for start, minus_end, _, match, reader in matches:
         if start < taken:
             continue
-        read = reader(match, context)
+        try:
+            read = reader(match, context)
+        except KeyError:  # a letter that only looks the same without its case: Auguſt, aprıl
+            continue
         if read is NOT_HERE:
             continue
         taken = -minus_end
         if read is not None:
             found.append(read)
     return found
+
+
+WINDOW = 100  # characters around a sign of a date that are searched for its form; no form is longer
+
+
+def windows(text: str) -> Iterator[tuple[int, int]]:
+    """The pieces of a text in which a date may stand: around a digit, or a word that every form without digits has."""
+    first = last = -1
+    for match in signs().finditer(text):
+        if match.start() - WINDOW > last:
+            if last >= 0:
+                yield first, last
+            first = max(0, match.start() - WINDOW)
+        last = match.end() + WINDOW
+    if last >= 0:
+        yield first, min(last, len(text))
+
+
+@cache
+def signs() -> re.Pattern:
+    months = [name for name in MONTH_OF if name not in ABBREVIATIONS]
+    return re.compile(rf"\d+|\b(?:{one_of([*DAY_WORDS, *WEEKDAY_OF, *months, *UNITS])})\b", re.IGNORECASE)
 
 
 # -- what a match says ------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ Bounded: time, bytes, decompression, redirects.
 
 import asyncio
 import ipaddress
+import os
 import re
 import socket
 import ssl
@@ -20,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Self
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -450,11 +452,17 @@ def explain(error: httpx.HTTPError) -> FetchError:
 def unresolved(hosts: Iterable[str], *, most: int = 50, seconds: float = 3.0) -> set[str]:
     """Which of the first `most` hosts do not exist in the DNS; those that are slow to answer are not judged."""
     names = list(dict.fromkeys(hosts))[:most]
-    pool = ThreadPoolExecutor(max_workers=16)
-    asked = {pool.submit(exists_in_dns, name): name for name in names}
-    done, _ = wait(asked, timeout=seconds)
-    pool.shutdown(wait=False, cancel_futures=True)
+    asked = {look_ups(os.getpid()).submit(exists_in_dns, name): name for name in names}
+    done, waiting = wait(asked, timeout=seconds)
+    for future in waiting:
+        future.cancel()
     return {asked[future] for future in done if not future.result()}
+
+
+@cache
+def look_ups(process: int) -> ThreadPoolExecutor:
+    """One pool in a process, whoever asks: 16 look-ups at once and no more. A fork has none of its parent's threads."""
+    return ThreadPoolExecutor(max_workers=16, thread_name_prefix="dns")
 
 
 def exists_in_dns(host: str) -> bool:

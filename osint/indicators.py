@@ -326,7 +326,7 @@ def is_iban(surface: str) -> bool:
 
 # -- people and places ------------------------------------------------------------------------------------------------
 
-_PHONE = re.compile(r"(?<![\w+./-])(?:\+|00|\(\+|\()?\d[\d\s\u00a0().\-–‑/]{5,}\d(?!\w)")
+_PHONE = re.compile(r"(?<![\w+./-])(?:\+|00|\(\+|\()?\d[\d \t\u00a0().\-–‑/]{5,}\d(?!\w)")
 
 
 def phones(text: str, region: str | None = None) -> Iterator[Indicator]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.db import transaction
 
+from jobs import registry
 from jobs.manager import JobManager
 from jobs.models import JobGroup
 from jobs.states import Priority
@@ -21,10 +22,11 @@ def investigate(
     nothing is made then.
     """
     manager = JobManager()
+    cleaned = None if scrape is None else registry.get("web_scraping").clean(dict(scrape))  # looks hosts up: outside of the transaction
     with transaction.atomic():
         group = manager.create_group(f"Investigate {subject.name}", created_by=by, subject_id=subject.pk)
         common: dict[str, Any] = {"created_by": by, "subject_id": subject.pk, "group": group, "priority": priority}
-        first = [manager.create_job("web_scraping", parameters=scrape, **common)] if scrape is not None else []
+        first = [manager.create_job("web_scraping", parameters=cleaned, checked=True, **common)] if cleaned is not None else []
         entities = manager.create_job("entity_extraction", depends_on=[job.pk for job in first], **common)
         timeline = manager.create_job("timeline_assembly", depends_on=[job.pk for job in first], **common)
         duplicates = manager.create_job("duplicate_detection", depends_on=[entities.pk], **common)

@@ -57,6 +57,12 @@ def subject_of(job: Job) -> UUID:
     return job.subject_id
 
 
+def lock_subject(subject_id: UUID | None) -> None:
+    """First thing in a transaction that stores results: jobs on the same subject store one after the other."""
+    if subject_id is not None:
+        Subject.objects.select_for_update().filter(pk=subject_id).values_list("pk").first()
+
+
 def subjects_of(user: Any) -> SubjectQuerySet:
     """The subjects that a person may see; `settings.JOBS_SUBJECTS` names this function."""
     return Subject.objects.visible_to(user)
@@ -96,6 +102,9 @@ class Upload(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def get_absolute_url(self) -> str:
+        return reverse("upload", args=[self.pk])
+
 
 class Document(models.Model):
     """A page or a file as it was captured, with the text that was read from it.
@@ -113,6 +122,7 @@ class Document(models.Model):
         CONSENT = "consent", "Blocked: asks for consent first"
         JAVASCRIPT = "javascript", "Needs a browser: its text is made by JavaScript"
         EMPTY = "empty", "Empty: no text in it"
+        UNREADABLE = "unreadable", "Could not be read"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     subject = models.ForeignKey(Subject, null=True, blank=True, on_delete=models.CASCADE, related_name="documents")
@@ -147,11 +157,14 @@ class Document(models.Model):
 
     class Meta:
         ordering = ("fetched_at", "id")
-        constraints = (models.UniqueConstraint(fields=("job", "url"), name="document_once_per_job_and_url"),)
+        constraints = (
+            models.UniqueConstraint(fields=("job", "url"), name="document_once_per_job_and_url"),
+            models.UniqueConstraint(fields=("subject", "url"), condition=Q(is_current=True), name="one_current_document"),
+        )
         indexes = (
             models.Index(fields=("subject", "fetched_at"), name="document_subject_time"),
             models.Index(fields=("sha256",), name="document_sha256"),
-            models.Index(fields=("subject", "url"), name="document_current", condition=Q(is_current=True)),
+            models.Index(fields=("subject", "url", "fetched_at"), name="document_captures"),
         )
 
     def __str__(self) -> str:

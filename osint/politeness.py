@@ -6,7 +6,7 @@ from django.db import transaction
 
 from osint.models import HostTurn
 
-FURTHEST_S = 600.0  # a turn further away comes from a clock that was wrong
+FURTHEST_S = 86_400.0  # a turn further away comes from a clock that was wrong
 
 
 def reserve(origin: tuple[str, str, int], delay_s: float) -> float:

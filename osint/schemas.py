@@ -19,8 +19,8 @@ class Schema:
 T = Entity.Type
 SCHEMAS: dict[str, Schema] = {
     T.PERSON: Schema("Person", "name", "identity", "full-name", "Person"),
-    T.ORGANISATION: Schema("Organization", "name", "identity", "target-org", "Targeting data"),
-    T.PLACE: Schema("Address", "full", "location", "target-location", "Targeting data"),
+    T.ORGANISATION: Schema("Organization", "name", "identity", "text", "Other"),
+    T.PLACE: Schema("Address", "full", "location", "text", "Other"),
     T.DATE: Schema("", "", "", "datetime", "Other"),
     T.EMAIL: Schema("UserAccount", "email", "email-addr", "email", "Network activity"),
     T.PHONE: Schema("UserAccount", "number", "user-account", "phone-number", "Person"),

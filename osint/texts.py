@@ -13,7 +13,7 @@ _ABBREVIATION = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|Sr|Jr|St|Inc|Ltd|Co|Corp|No|Nr|vs|approx|ca|bzw|Sp|Gen|Col|Lt|Sen|Rep|Gov|ul|Av|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)"
     r"|\b[A-ZА-Я])\.$"
 )
-_END = re.compile(r"[.!?…。！？]+[\"'”’»)\]]*(?=\s+[\"'“‘«(\[]?[^\sa-zа-я])|[。！？]|\n+")
+_END = re.compile(r"(?<![.!?…。！？])[.!?…。！？]+[\"'”’»)\]]*(?=\s+[\"'“‘«(\[]?[^\sa-zа-я])|[。！？]|\n+")
 
 
 def published_on(document: Document) -> date:

@@ -31,6 +31,7 @@ urlpatterns = [
     ),
     path("entities/<uuid:entity_id>/", views.entity_detail, name="entity-detail"),
     path("duplicates/<uuid:pair_id>/", views.decide_pair, name="decide-pair"),
+    path("uploads/<uuid:upload_id>/", views.upload, name="upload"),
     path("scrape/check/", views.check_urls, name="check-urls"),
     path("documents/<uuid:document_id>/", views.document_detail, name="document-detail"),
     path("api/", include(router.urls)),

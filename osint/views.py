@@ -10,7 +10,7 @@ from django.core.paginator import Page, Paginator
 from django.db import DatabaseError, connection
 from django.db.models import BooleanField, Count, ExpressionWrapper, F, Prefetch, Q, QuerySet
 from django.db.models.functions import Greatest, Least, Substr
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -23,7 +23,7 @@ from jobs.presentation import decorate, group_state
 from osint.forms import DecisionForm, InvestigateForm, SubjectForm, UploadForm
 from osint.investigation import investigate
 from osint.job_types.file_import import parameters_for
-from osint.models import Document, DuplicatePair, Entity, EventSource, Mention, Subject, TimelineEvent
+from osint.models import Document, DuplicatePair, Entity, EventSource, Mention, Subject, TimelineEvent, Upload
 from osint.search import search
 from osint.urllist import read_urls
 
@@ -216,7 +216,9 @@ def decide_pair(request: HttpRequest, pair_id: uuid.UUID) -> HttpResponse:
         return redirect("subject-duplicates", pair.subject_id)
     decision = form.cleaned_data["decision"]
     who, when = (request.user, timezone.now()) if decision else (None, None)
-    DuplicatePair.objects.filter(pk=pair.pk).update(decision=decision, decided_by=who, decided_at=when)
+    if not DuplicatePair.objects.filter(pk=pair.pk).update(decision=decision, decided_by=who, decided_at=when):
+        messages.error(request, "A run of duplicate detection has just replaced this pair: look again. Nothing was changed.")
+        return redirect("subject-duplicates", pair.subject_id)
     said = {"same": "They are kept as the same.", "different": "They are kept apart.", "": "The pair is to review again."}
     messages.success(request, f"{said[decision]} The next run of duplicate detection puts the groups in order.")
     back = request.POST.get("next", "")
@@ -280,6 +282,14 @@ def subject_upload(request: HttpRequest, subject_id: uuid.UUID) -> HttpResponse:
         except NotAllowed as error:
             form.add_error(None, f"{error} The files are stored.")
     return of_subject(request, "subject_upload.html", subject, {"form": form}, status=422 if form.errors else 200)
+
+
+@login_required
+@require_GET
+def upload(request: HttpRequest, upload_id: uuid.UUID) -> FileResponse:
+    """A file as it was given, always as a download."""
+    found = get_object_or_404(Upload.objects.filter(subject__in=Subject.objects.visible_to(request.user)), pk=upload_id)
+    return FileResponse(found.file.open("rb"), as_attachment=True, filename=found.name, content_type="application/octet-stream")
 
 
 @login_required

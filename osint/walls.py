@@ -12,7 +12,7 @@ from selectolax.lexbor import LexborHTMLParser
 TEXT_CHARS_MAX = 1_500
 LITTLE_TEXT = 300
 CHALLENGE_MARKUP = re.compile(
-    r"cf-chl|challenge-platform|cf_chl_opt|px-captcha|_pxCaptcha|datadome|geo\.captcha-delivery|<title>(?:just a moment|attention required!)",
+    r"_cf_chl_opt|cf-chl-widget|id=[\"']px-captcha|geo\.captcha-delivery\.com/captcha|<title>\s*(?:just a moment|attention required!)",
     re.IGNORECASE,
 )
 CHALLENGE_WORDS = re.compile(
@@ -44,7 +44,8 @@ def wall_in(tree: LexborHTMLParser, html: str, title: str, text: str, url: str) 
     asks_password = tree.css_first("input[type=password]") is not None
     if asks_password and (LOGIN_TITLE.match(title) or LOGIN_PATH.search(urlsplit(url).path) or len(text) < LITTLE_TEXT):
         return "login"
-    if CONSENT.search(text or html[:200_000]) and len(text) < 800:
+    asks = tree.css_first("form") is not None or tree.css_first("button") is not None
+    if asks and len(text) < 800 and CONSENT.search(text or html[:200_000]):
         return "consent"
     if len(text) < LITTLE_TEXT and is_shell(tree, html):
         return "javascript"

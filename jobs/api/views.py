@@ -296,6 +296,6 @@ class GroupViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Ge
         """Take up what failed or was cancelled. 409 while a job of it is open, or when all are complete."""
         try:
             JobManager().retry_group(self.get_object(), by=request.user)
-        except NotAllowed as error:
+        except (NotAllowed, InvalidParameters, UnknownJobType) as error:
             raise Conflict(f"{error} Nothing was changed.") from None
         return Response(self.get_serializer(self.get_object()).data)

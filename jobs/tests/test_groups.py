@@ -163,11 +163,11 @@ def test_retry_takes_up_what_failed_and_what_was_cancelled_for_it(chain, analyst
         JobManager().retry_group(group, by=analyst)
     complete(date)
     taken_up = JobManager().retry_group(group, by=analyst)
-    assert [job.name for job in taken_up] == ["Scrape", "Read", "Compare", "Report"]
+    assert [job.name for job in taken_up] == ["Scrape", "Read", "Compare", "Date", "Report"]
     current = list(current_jobs(group))
-    assert (len(current), group.jobs.count()) == (5, 8)
+    assert (len(current), group.jobs.count()) == (5, 9)
     assert scrape in current
-    assert date in current
+    assert date not in current, "it was complete, but made without what is taken up"
     assert read not in current
     assert report not in current
     group.refresh_from_db()

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import itertools
 import json
 import re
 import shutil
@@ -76,7 +77,8 @@ def data_export(tracker: ProgressTracker, parameters: dict[str, Any]) -> dict[st
     export = Export(tracker, Job.objects.get(pk=tracker.job_id), texts=parameters["texts"])
     shutil.rmtree(export.folder, ignore_errors=True)  # what a killed attempt left unfinished
     export.folder.mkdir(mode=0o700, parents=True)
-    settled = tracker.settled()
+    # what a job that this one continues wrote belongs to that one: here it is written again
+    settled = {name for name, outcome in tracker.settled().items() if outcome == "ok"}
     for name, label in FORMATS.items():
         if name in parameters["formats"] and name not in settled:
             tracker.update_step(f"Writing {label}", 0)
@@ -176,18 +178,19 @@ class Export:
         )
         return self.counted(rows.iterator(chunk_size=500))
 
-    def mentions(self) -> Iterator[tuple[uuid.UUID, uuid.UUID, int]]:
-        """(document, entity, how often), in the order of documents."""
+    def mentions(self) -> Iterator["Mentioned"]:
+        """Each entity that a document names, once, in the order of documents."""
         rows = Mention.objects.filter(entity__subject_id=self.subject.pk, document__is_current=True).order_by("document_id", "entity_id")
-        last: tuple[uuid.UUID, uuid.UUID] | None = None
-        count = 0
-        for pair in self.counted(rows.values_list("document_id", "entity_id").iterator(chunk_size=ROWS_A_QUERY)):
-            if pair != last and last is not None:
-                yield (*last, count)
-                count = 0
-            last, count = pair, count + 1
+        columns = ("document_id", "entity_id", "entity__type", "entity__key", "entity__name", "entity__properties")
+        last: Mentioned | None = None
+        for row in self.counted(rows.values_list(*columns).iterator(chunk_size=ROWS_A_QUERY)):
+            if last is None or (row[0], row[1]) != (last.document_id, last.entity.pk):
+                if last is not None:
+                    yield last
+                last = Mentioned(row[0], Entity(id=row[1], type=row[2], key=row[3], name=row[4], properties=row[5]))
+            last.count += 1
         if last is not None:
-            yield (*last, count)
+            yield last
 
     def result(self) -> dict[str, Any]:
         files = list(self.job.artifacts.order_by("name"))
@@ -198,6 +201,18 @@ class Export:
             "duplicates": self.subject.duplicate_pairs.count(),
         }
         return {"files": [f.name for f in files], "bytes": sum(f.size for f in files), "rows": sum(rows.values()), **rows}
+
+
+@dataclass
+class Mentioned:
+    document_id: uuid.UUID
+    entity: Entity
+    count: int = 0
+
+
+def value_of(entity: Entity) -> str:
+    """What it is, in full: the key of a very long one is cut."""
+    return str(entity.properties.get("value") or entity.key)
 
 
 def rows_of(rows: QuerySet, columns: list[str]) -> Callable[[], Iterator[tuple]]:
@@ -314,26 +329,15 @@ def write_array(stream: IO[bytes], head: dict[str, Any], name: str, items: Itera
 def stix_objects(export: Export) -> Iterator[dict[str, Any]]:
     """Domain objects and observables for entities; for each document a note that refers to what it mentions."""
     now = stix_time(export.job.created_at)
-    ids: dict[uuid.UUID, str] = {}
-    written: set[str] = set()
     for entity in export.entities():
         made = stix_entity(entity, now)
         if made is not None:
-            ids[entity.pk] = made["id"]
-            if made["id"] not in written:
-                written.add(made["id"])
-                yield made
-    mentioned: list[str] = []
-    current: uuid.UUID | None = None
-    for document_id, entity_id, _ in export.mentions():
-        if document_id != current:
-            if current is not None and mentioned:
-                yield stix_note(current, mentioned, now)
-            current, mentioned = document_id, []
-        if entity_id in ids:
-            mentioned.append(ids[entity_id])
-    if current is not None and mentioned:
-        yield stix_note(current, mentioned, now)
+            yield made
+    for document_id, mentions in itertools.groupby(export.mentions(), key=lambda mentioned: mentioned.document_id):
+        made_of = (stix_entity(mentioned.entity, now) for mentioned in mentions)
+        refers_to = [made["id"] for made in made_of if made is not None]
+        if refers_to:
+            yield stix_note(document_id, refers_to, now)
 
 
 def stix_time(moment: datetime) -> str:
@@ -375,7 +379,7 @@ def stix_observable(entity: Entity) -> dict[str, Any]:
         return {"hashes": {HASH_NAMES[entity.type]: entity.key}}
     if entity.type in ACCOUNT_TYPES:
         return {"account_type": ACCOUNT_TYPES[entity.type], "user_id": entity.key}
-    return {"value": entity.key}
+    return {"value": value_of(entity)}
 
 
 def stix_note(document_id: uuid.UUID, mentioned: list[str], now: str) -> dict[str, Any]:
@@ -400,12 +404,11 @@ def write_ftm(export: Export) -> Iterator[File]:
 
 
 def ftm_entities(export: Export) -> Iterator[dict[str, Any]]:
-    types: dict[uuid.UUID, tuple[str, str]] = {}
     for entity in export.entities():
         schema = SCHEMAS[entity.type]
         if schema.ftm:
-            types[entity.pk] = (schema.ftm, entity.name)
-            yield ftm(entity.pk, schema.ftm, {schema.ftm_property: entity.name, **ftm_notes(entity)})
+            shown = entity.name if schema.stix in ("identity", "location") else value_of(entity)
+            yield ftm(entity.pk, schema.ftm, {schema.ftm_property: shown, **ftm_notes(entity)})
     for document in export.documents():
         yield ftm(
             document.pk, "HyperText" if "html" in document.content_type else "PlainText",
@@ -414,11 +417,13 @@ def ftm_entities(export: Export) -> Iterator[dict[str, Any]]:
                 "retrievedAt": document.fetched_at.isoformat(), "date": document.published,
             },
         )  # fmt: skip
-    for document_id, entity_id, _ in export.mentions():
-        if entity_id in types:
-            detected, name = types[entity_id]
+    for mentioned in export.mentions():
+        detected = SCHEMAS[mentioned.entity.type].ftm
+        if detected:
+            document_id, entity_id = str(mentioned.document_id), str(mentioned.entity.pk)
             pk = uuid.uuid5(OURS, f"{document_id} {entity_id}")
-            yield ftm(pk, "Mention", {"document": str(document_id), "resolved": str(entity_id), "name": name, "detectedSchema": detected})
+            said = {"document": document_id, "resolved": entity_id, "name": mentioned.entity.name, "detectedSchema": detected}
+            yield ftm(pk, "Mention", said)
     for row in TimelineEvent.objects.filter(subject=export.subject).order_by("begins", "pk").iterator(chunk_size=ROWS_A_QUERY):
         yield ftm(row.pk, "Event", {"name": row.title, "startDate": row.begins.isoformat(), "endDate": row.ends.isoformat()})
 
@@ -453,8 +458,11 @@ def write_graphml(export: Export) -> Iterator[File]:
             stream.write(node(document.pk, label=str(document), kind="document", url=document.final_url))
         for entity in export.entities():
             stream.write(node(entity.pk, label=entity.name, kind=entity.type))
-        for document_id, entity_id, count in export.mentions():
-            stream.write(f'<edge source="{document_id}" target="{entity_id}"><data key="count">{count}</data></edge>\n')
+        for mentioned in export.mentions():
+            edge = (
+                f'<edge source="{mentioned.document_id}" target="{mentioned.entity.pk}"><data key="count">{mentioned.count}</data></edge>'
+            )
+            stream.write(f"{edge}\n")
         stream.write("</graph>\n</graphml>\n")
     yield file
 
@@ -485,7 +493,7 @@ def misp_attributes(export: Export) -> Iterator[dict[str, Any]]:
         if entity.type != Entity.Type.DATE:
             yield {
                 "uuid": str(entity.pk), "type": schema.misp, "category": schema.misp_category,
-                "value": entity.key if schema.stix != "identity" else entity.name,
+                "value": entity.name if schema.stix in ("identity", "location") else value_of(entity),
                 "comment": f"{entity.get_type_display()}, {words.count(entity.mention_count, 'mention')}", "to_ids": False, "distribution": "5",
             }  # fmt: skip
 

@@ -8,13 +8,14 @@ from typing import Any
 
 from django import forms
 from django.db import transaction
+from django.db.models import QuerySet
 
 from jobs import words
 from jobs.models import Job
 from jobs.registry import register
 from jobs.tracker import ProgressTracker
 from osint import similarity
-from osint.models import Document, DuplicateGroup, DuplicatePair, Entity, subject_of
+from osint.models import Document, DuplicateGroup, DuplicatePair, Entity, lock_subject, subject_of
 from osint.similarity import Pair
 
 PAIRS = uuid.UUID("b1c4d9ae-14d4-4a54-9b4d-3a1a51b0f6d2")  # names the ids of pairs and groups, so that links hold
@@ -67,6 +68,7 @@ def duplicate_detection(tracker: ProgressTracker, parameters: dict[str, Any]) ->
             tracker.update_step(f"Comparing {step}", 0)
             found = {"documents": near_documents, "names": alike_names, "records": alike_records}[step](tracker, job)
             with transaction.atomic():
+                lock_subject(job.subject_id)
                 store(job, step, found)
                 tracker.done(step)
         tracker.update_step(f"Compared {step}")
@@ -145,8 +147,8 @@ def store(job: Job, step: str, found: Comparison) -> None:
     """The pairs of this step anew; what a person decided stays and counts in the groups."""
     kind = "document" if step == "documents" else "entity"
     of_step = DuplicatePair.objects.filter(subject_id=subject_of(job), kind=kind, step=step)
-    decided = {(pair.left, pair.right): pair for pair in of_step.exclude(decision="")}
     of_step.filter(decision="").delete()
+    decided = decisions(of_step, set(found.ids))
     DuplicateGroup.objects.filter(subject_id=subject_of(job), kind=kind, step=step).delete()
     made = {"subject_id": subject_of(job), "kind": kind, "step": step, "job": job, "attempt": job.attempt}
     scored = {ordered(found.ids[p.left], found.ids[p.right]): p for p in found.pairs}
@@ -175,6 +177,26 @@ def store(job: Job, step: str, found: Comparison) -> None:
     DuplicatePair.objects.bulk_create(rows, batch_size=ROWS_A_QUERY)
     for (left, right), row in decided.items():
         DuplicatePair.objects.filter(pk=row.pk).update(group_id=same_group(group_of, left, right))
+
+
+def decisions(of_step: QuerySet, present: set[uuid.UUID]) -> dict[tuple[uuid.UUID, uuid.UUID], DuplicatePair]:
+    """What a person decided, about what is there now: a decision about a page holds for its later captures as well."""
+    pairs = list(of_step.exclude(decision="").order_by("decided_at"))
+    gone = {pk for pair in pairs for pk in (pair.left, pair.right)} - present
+    captures = Document.objects.filter(pk__in=gone).values_list("pk", "subject_id", "url")
+    later = {}
+    for pk, subject_id, url in captures:
+        current = Document.objects.filter(subject_id=subject_id, url=url, is_current=True).values_list("pk", flat=True).first()
+        if current in present:
+            later[pk] = current
+    decided: dict[tuple[uuid.UUID, uuid.UUID], DuplicatePair] = {}
+    for pair in pairs:
+        left, right = ordered(later.get(pair.left, pair.left), later.get(pair.right, pair.right))
+        if {left, right} <= present and left != right and (left, right) not in decided:
+            if (left, right) != (pair.left, pair.right):
+                of_step.filter(pk=pair.pk).update(left=left, right=right)
+            decided[left, right] = pair
+    return decided
 
 
 def least_to_link(step: str) -> float:

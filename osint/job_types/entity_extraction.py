@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID, uuid5
 
 from django import forms
 from django.db import transaction
@@ -19,11 +20,13 @@ from jobs.registry import register
 from jobs.tracker import ProgressTracker
 from osint import indicators, names
 from osint.dates import find_dates
-from osint.models import Document, Entity, Mention, subject_of
+from osint.models import Document, Entity, Mention, lock_subject, subject_of
 from osint.texts import published_on, region_of
 
 VERSION = f"{indicators.ENGINE} dates-1"
 ROWS_A_QUERY = 400
+ENTITIES = UUID("0f4a1c9b-7f5e-4f0e-9a55-3b7a5d2c8e10")
+NO_TEXT = "It has no text"
 UNCHANGED = "Read before by the same engines"
 
 
@@ -90,7 +93,7 @@ class Extraction:
         settled = self.tracker.settled()
         for key, outcome, reason in self.job.items.order_by().values_list("key", "outcome", "reason"):
             if key in settled:
-                self.counts["unchanged" if reason == UNCHANGED else outcome] += 1
+                self.counts["unchanged" if outcome == "skipped" and reason != NO_TEXT else outcome] += 1
         for pk, extracted_by in rows:
             if str(pk) in settled:
                 continue
@@ -102,6 +105,7 @@ class Extraction:
                 self.read(Document.objects.get(pk=pk), engine, version)
         self.tracker.update_step("Counting", 0)
         with transaction.atomic():
+            lock_subject(self.job.subject_id)
             recount(subject_of(self.job))
         return self.result(engine, version)
 
@@ -109,13 +113,13 @@ class Extraction:
         self.tracker.update_step(f"Reading {document}"[:200], 0)
         key = str(document.pk)
         if not document.text.strip():
-            self.tracker.item_skipped(key, "It has no text")
+            self.tracker.item_skipped(key, NO_TEXT)
             self.counts["skipped"] += 1
         else:
             try:
                 found = find_all(document, engine)
-            except (ValueError, RecursionError, OverflowError) as error:
-                self.tracker.item_failed(key, f"{document}: {error}", kind=Kind.PERMANENT)
+            except Exception as error:  # one document is no reason to stop
+                self.tracker.item_failed(key, f"{document}: {type(error).__name__}: {error}", kind=Kind.PERMANENT)
                 self.counts["failed"] += 1
             else:
                 with transaction.atomic():
@@ -127,12 +131,21 @@ class Extraction:
 
     def store(self, document: Document, found: Sequence[Found]) -> None:
         """The mentions of the document anew: a second reading replaces the first."""
+        lock_subject(self.job.subject_id)
         made = {"job": self.job, "attempt": self.job.attempt}
         Mention.objects.filter(document=document).delete()
         wanted = {(f.type, f.key): f for f in reversed(found)}
         rows = [
-            Entity(subject_id=subject_of(self.job), type=f.type, key=f.key, name=f.name, properties=f.properties, **made)
-            for f in sorted(wanted.values(), key=lambda f: f.start)
+            Entity(
+                id=entity_id(subject_of(self.job), f),
+                subject_id=subject_of(self.job),
+                type=f.type,
+                key=f.key,
+                name=f.name,
+                properties=f.properties,
+                **made,
+            )
+            for f in sorted(wanted.values(), key=lambda f: (f.type, f.key))
         ]
         Entity.objects.bulk_create(rows, ignore_conflicts=True, batch_size=ROWS_A_QUERY)
         ids = entity_ids(subject_of(self.job), wanted)
@@ -172,6 +185,11 @@ class Extraction:
         }
 
 
+def entity_id(subject_id: UUID, found: Found) -> UUID:
+    """Follows from what it names, so that decisions about an entity hold when it goes and comes again."""
+    return uuid5(ENTITIES, f"{subject_id} {found.type} {found.key}")
+
+
 def find_all(document: Document, engine: names.Engine) -> list[Found]:
     """Indicators, then dates, then names, where no earlier one stands. Offsets are those of the stored text.
 
@@ -189,12 +207,18 @@ def find_all(document: Document, engine: names.Engine) -> list[Found]:
 
     host = urlsplit(document.final_url).hostname or ""
     for i in indicators.find_indicators(text, region_of(host, document.language)):
-        take(Found(i.start, i.end, i.type, short_key(i.value), i.value[:300], indicators.ENGINE, i.score, i.properties))
+        take(Found(i.start, i.end, i.type, short_key(i.value), i.value[:300], indicators.ENGINE, i.score, with_whole(i)))
     for d in find_dates(text, reference=published_on(document), language=document.language, host=host):
         take(Found(d.start, d.end, "date", d.key, d.key, "dates-1", 1.0 if d.rule in ("absolute", "range") else 0.8))
     for one in with_short_forms(text, engine.find(text, document.language)):
         take(one)
     return sorted(found, key=lambda f: f.start)
+
+
+def with_whole(indicator: indicators.Indicator) -> dict[str, str]:
+    """Its properties, with the whole value where the key is shorter."""
+    whole = {} if len(indicator.value) <= 300 else {"value": indicator.value}
+    return {**indicator.properties, **whole}
 
 
 def short_key(value: str) -> str:
@@ -237,4 +261,4 @@ def recount(subject_id: Any) -> None:
     counts = Mention.objects.filter(entity=OuterRef("pk"), document__is_current=True).order_by().values("entity").annotate(n=Count("pk"))
     entities = Entity.objects.filter(subject_id=subject_id)
     entities.update(mention_count=Coalesce(Subquery(counts.values("n")), 0))
-    entities.exclude(type=Entity.Type.RECORD).filter(mentions=None).delete()
+    entities.exclude(type=Entity.Type.RECORD).filter(mention_count=0).delete()

@@ -4,28 +4,33 @@ import csv
 import io
 import uuid
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import PurePosixPath
 from typing import IO, Any
 
 import orjson
 from django import forms
 from django.db import transaction
+from django.utils.dateparse import parse_datetime
 from warcio.archiveiterator import ArchiveIterator
 from warcio.exceptions import ArchiveLoadFailed
 
 from jobs import words
-from jobs.errors import AllItemsFailed, Kind
+from jobs.errors import AllItemsFailed, InvalidParameters, Kind
 from jobs.models import Job
 from jobs.registry import register
 from jobs.tracker import ProgressTracker
 from osint.capture import Unreadable, clean, digest_of, read_body
+from osint.fetching import URL_CHARS_MAX
 from osint.models import Document, Entity, Upload, subject_of
 from osint.storing import store_document
 
 MEMBER_BYTES_MAX = 50_000_000
 MEMBERS_MAX = 5_000
+KEY_BYTES = 1_800
 TOTAL_BYTES_MAX = 1_000_000_000
 RATIO_MAX = 200  # of unpacked to packed size: more is a bomb
 RECORDS_MAX = 200_000
@@ -52,9 +57,6 @@ class UploadsField(forms.CharField):
     def validate(self, value: list[str]) -> None:  # type: ignore[override]
         if not value:
             raise forms.ValidationError("Upload at least one file on the page of the subject.")
-        missing = set(value) - {str(pk) for pk in Upload.objects.filter(pk__in=value).values_list("pk", flat=True)}
-        if missing:
-            raise forms.ValidationError(f"There is no upload with the id {sorted(missing)[0]}.")
 
     def run_validators(self, value: list[str]) -> None:  # type: ignore[override]
         """The ids were checked above."""
@@ -66,6 +68,14 @@ class FileImportForm(forms.Form):
         label="The rows of CSV files are records of people or companies", required=False,
         help_text="They can then be compared with each other to find duplicates.",
     )  # fmt: skip
+
+
+def check_subject(parameters: dict[str, Any], subject_id: Any) -> None:
+    """All uploads are of the subject; one of another is as one that does not exist."""
+    found = Upload.objects.filter(pk__in=parameters["uploads"], subject_id=subject_id)
+    missing = set(parameters["uploads"]) - {str(pk) for pk in found.values_list("pk", flat=True)}
+    if missing:
+        raise InvalidParameters({"uploads": [f"There is no upload with the id {sorted(missing)[0]}."]})
 
 
 def summarise(result: dict[str, Any]) -> str:
@@ -86,6 +96,7 @@ def summarise(result: dict[str, Any]) -> str:
     result_template="osint/_scrape_result.html",
     resumable=True,
     needs_subject=True,
+    check_subject=check_subject,
     hidden=True,  # it starts with an upload, on the page of a subject
     memory_limit_mb=1024,
     help=f"Reads {TAKEN} files that you upload to a subject.",
@@ -109,6 +120,7 @@ class Member:
     url: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     status: int = 0
+    captured: datetime | None = None  # as the file says
 
 
 @dataclass
@@ -116,6 +128,7 @@ class Import:
     tracker: ProgressTracker
     job: Job
     tables: bool
+    total: int = 0
 
     def __post_init__(self) -> None:
         self.settled = self.tracker.settled()
@@ -124,7 +137,7 @@ class Import:
 
     def read(self, upload: Upload) -> None:
         self.tracker.update_step(f"Reading {upload.name}"[:200], 0)
-        kind = SUFFIX_TYPES.get(PurePosixPath(upload.name.lower().removesuffix(".gz")).suffix, "")
+        kind = kind_of(upload.name)
         prefix = f"{upload.name}#{upload.pk.hex[-8:]}"
         try:
             with upload.file.open("rb") as stream:
@@ -136,8 +149,14 @@ class Import:
                     raise Unreadable(f"Files of this kind are not read; taken are {TAKEN}")
                 else:
                     self.take(upload, Member(prefix, stream.read(), kind))
-        except (Unreadable, OSError, zipfile.BadZipFile, ArchiveLoadFailed) as error:
-            self.failed(prefix, str(error) or type(error).__name__)
+        except Exception as error:  # hostile files make parsers raise almost anything, and one file is no reason to stop
+            self.failed(prefix, reason_of(error))
+
+    def count(self, content: bytes) -> None:
+        """Raises Unreadable once all that was unpacked is more than one job reads."""
+        self.total += len(content)
+        if self.total > TOTAL_BYTES_MAX:
+            raise Unreadable(f"Unpacked, the files have more than {words.size(TOTAL_BYTES_MAX)}")
 
     def failed(self, key: str, reason: str) -> None:
         if key not in self.settled:
@@ -151,10 +170,9 @@ class Import:
             members = [info for info in archive.infolist() if not info.is_dir() and not hidden(info.filename)]
             if len(members) > MEMBERS_MAX:
                 raise Unreadable(f"It holds {len(members):,} files; up to {MEMBERS_MAX:,} are read")
-            total = 0
             for info in members:
-                key = f"{prefix}/{info.filename}"[:1900]
-                kind = SUFFIX_TYPES.get(PurePosixPath(info.filename.lower()).suffix, "")
+                key = as_key(f"{prefix}/{info.filename}")
+                kind = kind_of(info.filename)
                 try:
                     if info.flag_bits & 1:
                         raise Unreadable("It is protected by a password")
@@ -162,31 +180,35 @@ class Import:
                         raise Unreadable(f"Files of this kind are not read; taken are {TAKEN}, and no ZIP in a ZIP")
                     with archive.open(info) as source:
                         content = read_bounded(source, min(MEMBER_BYTES_MAX, max(1_000_000, RATIO_MAX * info.compress_size)))
-                    total += len(content)
-                    if total > TOTAL_BYTES_MAX:
-                        raise Unreadable(f"Unpacked, the ZIP has more than {words.size(TOTAL_BYTES_MAX)}")
+                    self.count(content)
                     if kind == "application/warc":
                         self.read_warc(upload, key, io.BytesIO(content))
                     else:
                         self.take(upload, Member(key, content, kind))
-                except (Unreadable, zipfile.BadZipFile, ArchiveLoadFailed, EOFError, OSError, NotImplementedError) as error:
-                    self.failed(key, str(error) or type(error).__name__)
+                except Exception as error:
+                    self.failed(key, reason_of(error))
 
     def read_warc(self, upload: Upload, prefix: str, stream: IO[bytes]) -> None:
         """The responses in it, each as a page of its own address."""
         for number, record in enumerate(ArchiveIterator(stream)):
+            if number >= MEMBERS_MAX:
+                raise Unreadable(f"It holds more than the {MEMBERS_MAX:,} records that are read")
             if record.rec_type != "response" or not record.http_headers:
                 continue
             url = record.rec_headers.get_header("WARC-Target-URI") or ""
-            key = f"{prefix}#{number} {url}"[:1900]
+            status = record.http_headers.get_statuscode() or ""
+            key = as_key(f"{prefix}#{number} {url}")
             try:
+                if not status.startswith("2") or not url:
+                    self.tracker.item_skipped(key, f"It is the answer {status or 'without a status'}, and no page")
+                    continue
                 content = read_bounded(record.content_stream(), MEMBER_BYTES_MAX)
+                self.count(content)
                 header = record.http_headers.get_header("content-type") or ""
-                status = record.http_headers.get_statuscode()
-                headers = tuple(record.http_headers.headers)
-                self.take(upload, Member(key, content, header, url, headers, int(status) if status.isdigit() else 0))
-            except Unreadable as error:
-                self.failed(key, str(error))
+                captured = parse_datetime(record.rec_headers.get_header("WARC-Date") or "")
+                self.take(upload, Member(key, content, header, url, tuple(record.http_headers.headers), int(status), captured))
+            except Exception as error:
+                self.failed(key, reason_of(error))
 
     def take(self, upload: Upload, member: Member) -> None:
         """One file as a document, with its records if it is a table, in one transaction with the mark that it is done."""
@@ -195,17 +217,23 @@ class Import:
         try:
             if len(member.content) > MEMBER_BYTES_MAX:
                 raise Unreadable(f"It has {words.size(len(member.content))}; up to {words.size(MEMBER_BYTES_MAX)} are read")
+            if len(member.url) > URL_CHARS_MAX:
+                raise Unreadable(f"Its address has more than {URL_CHARS_MAX:,} characters")
             page = read_body(member.content, member.media_type, member.url)
             records = list(records_of(page.text)) if self.tables and page.content_type == "text/csv" else []
         except (Unreadable, csv.Error) as error:
             self.failed(member.name, str(error))
+            return
+        captured = member.captured or upload.created_at
+        if Document.objects.filter(job=self.job, url=member.url, fetched_at__gte=captured).exclude(url="").exists():
+            self.tracker.item_skipped(member.name, "A later capture of this address is in the same files")
             return
         with transaction.atomic():
             store_document(
                 self.job, member.url or f"file:{member.name}", page,
                 {
                     "final_url": member.url or f"file:{member.name}", "http_status": member.status, "headers": [[k, clean(v)] for k, v in member.headers],
-                    "size": len(member.content), "sha256": digest_of(member.content), "fetched_at": upload.created_at, "upload": upload,
+                    "size": len(member.content), "sha256": digest_of(member.content), "fetched_at": captured, "upload": upload,
                 },
             )  # fmt: skip
             self.store_records(member.name, records)
@@ -230,6 +258,27 @@ class Import:
             "records": Entity.objects.filter(job=self.job, type=Entity.Type.RECORD).count(),
             "bytes": sum(documents.values_list("size", flat=True)),
         }
+
+
+def kind_of(name: str) -> str:
+    """The type of a file by the end of its name; only WARC files are unpacked from gzip."""
+    lower = name.lower()
+    return "application/warc" if lower.endswith(".warc.gz") else SUFFIX_TYPES.get(PurePosixPath(lower).suffix, "")
+
+
+def as_key(text: str) -> str:
+    """A name as an item is known by; of one that is too long its beginning and its hash."""
+    data = text.encode("utf-8", "replace").replace(b"\x00", b"")
+    return data.decode() if len(data) <= KEY_BYTES else f"{data[:KEY_BYTES].decode('utf-8', 'ignore')}#{digest_of(data)[:16]}"
+
+
+def reason_of(error: Exception) -> str:
+    """In words where they are ours; else what was raised, for it may help."""
+    if isinstance(error, Unreadable):
+        return str(error)
+    if isinstance(error, zipfile.BadZipFile | ArchiveLoadFailed | zlib.error | EOFError):
+        return f"The file is broken: {error or type(error).__name__}"
+    return f"It cannot be read: {type(error).__name__}: {error}"[:300]
 
 
 def hidden(name: str) -> bool:

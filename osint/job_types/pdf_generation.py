@@ -10,7 +10,7 @@ import orjson
 from django import forms
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count
+from django.db.models import Count, Q
 from django.db.models.functions import ExtractYear
 from django.utils import timezone
 
@@ -184,7 +184,9 @@ def entity_tables(subject: Subject) -> Iterator[dict[str, Any]]:
     for kind, count in sorted(entity_counts(subject), key=lambda row: list(Entity.Type.values).index(row[0])):
         if kind == Entity.Type.DATE:
             continue
-        rows = subject.entities.filter(type=kind).annotate(documents=Count("mentions__document", distinct=True))
+        rows = subject.entities.filter(type=kind).annotate(
+            documents=Count("mentions__document", filter=Q(mentions__document__is_current=True), distinct=True)
+        )
         shown = rows.order_by("-mention_count", "name", "pk")[:ENTITIES_A_TYPE]
         yield {
             "label": str(Entity.Type(kind).label),

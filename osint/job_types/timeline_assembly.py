@@ -17,7 +17,7 @@ from jobs.models import Job
 from jobs.registry import register
 from jobs.tracker import ProgressTracker
 from osint.dates import Found, find_dates
-from osint.models import Document, EventSource, TimelineEvent, subject_of
+from osint.models import Document, EventSource, TimelineEvent, lock_subject, subject_of
 from osint.texts import published_on, sentences
 
 SENTENCE_CHARS_MAX = 1000
@@ -58,8 +58,7 @@ def timeline_assembly(tracker: ProgressTracker, parameters: dict[str, Any]) -> d
         if str(pk) not in settled:
             counts[read(tracker, job, Document.objects.get(pk=pk))] += 1
     tracker.update_step("Merging what is reported more than once", 0)
-    with transaction.atomic():
-        events = assemble(job)
+    events = assemble(job)
     return result_of(job, events, counts)
 
 
@@ -73,11 +72,12 @@ def read(tracker: ProgressTracker, job: Job, document: Document) -> str:
     else:
         try:
             rows = dated_sentences(document)
-        except (ValueError, OverflowError) as error:
-            tracker.item_failed(key, f"{document}: {error}", kind=Kind.PERMANENT)
+        except Exception as error:  # one document is no reason to stop
+            tracker.item_failed(key, f"{document}: {type(error).__name__}: {error}", kind=Kind.PERMANENT)
             outcome = "failed"
         else:
             with transaction.atomic():
+                lock_subject(job.subject_id)
                 EventSource.objects.filter(document=document).delete()
                 EventSource.objects.bulk_create([as_source(job, document, row) for row in rows], batch_size=400)
                 tracker.done(key)
@@ -133,52 +133,71 @@ def assemble(job: Job) -> int:
     urls = dict(Document.objects.filter(subject_id=subject_of(job), is_current=True).values_list("pk", "url"))
     by_date: dict[tuple, list[EventSource]] = defaultdict(list)
     for source in sources.order_by("document__fetched_at", "document_id", "start").iterator(chunk_size=2000):
-        by_date[source.begins, source.ends, source.precision].append(source)
+        by_date[source.begins, source.ends, source.precision, source.clock].append(source)
     events: dict[uuid.UUID, TimelineEvent] = {}
     members: dict[uuid.UUID, list[int]] = {}
-    for (begins, ends, precision), rows in by_date.items():
+    for (begins, ends, precision, clock), rows in by_date.items():
         for group in same_event(rows):
             first = group[0]
             name = f"{subject_of(job)} {begins} {ends} {precision} {urls[first.document_id]} {first.start}"
             pk = uuid.uuid5(EVENTS, name)
             events[pk] = TimelineEvent(
                 id=pk, subject_id=subject_of(job), job=job, attempt=job.attempt, begins=begins, ends=ends, precision=precision,
-                clock=next((row.clock for row in group if row.clock), ""), title=title_of(group),
+                clock=clock, title=title_of(group),
                 source_count=len({row.document_id for row in group}),
             )  # fmt: skip
             members[pk] = [row.pk for row in group]
-    TimelineEvent.objects.filter(subject_id=subject_of(job)).delete()
-    TimelineEvent.objects.bulk_create(events.values(), batch_size=400)
     prepared = EventSource._meta.get_field("event")
-    with connection.cursor() as cursor:  # one prepared statement; bulk_update would build a CASE of thousands of lines
-        cursor.executemany(
-            "UPDATE osint_eventsource SET event_id = %s WHERE id = %s",
-            [(prepared.get_db_prep_save(event, connection), row) for event, rows in members.items() for row in rows],
-        )
+    with transaction.atomic():  # only to write: the comparing above may take long
+        lock_subject(job.subject_id)
+        TimelineEvent.objects.filter(subject_id=subject_of(job)).delete()
+        TimelineEvent.objects.bulk_create(events.values(), batch_size=400)
+        with connection.cursor() as cursor:  # one prepared statement; bulk_update would build a CASE of thousands of lines
+            cursor.executemany(
+                "UPDATE osint_eventsource SET event_id = %s WHERE id = %s",
+                [(prepared.get_db_prep_save(event, connection), row) for event, rows in members.items() for row in rows],
+            )
     return len(events)
+
+
+@dataclass
+class Told:
+    """Sentences of one date that report the same, and what the first of them is made of."""
+
+    rows: list[EventSource]
+    content: str
+    names: frozenset[str]
 
 
 def same_event(rows: list[EventSource]) -> list[list[EventSource]]:
     """Sentences of one date, those together that report the same; each is compared with the first of a group."""
-    groups: list[list[EventSource]] = []
-    by_text: dict[str, list[EventSource]] = {}
+    groups: list[Told] = []
+    by_text: dict[str, Told] = {}
     for row in rows:
-        text = content_of(row.sentence)
-        group = by_text.get(text)
+        content, names = content_of(row.sentence), names_in(row.sentence)
+        group = by_text.get(row.sentence) or next((g for g in groups[:COMPARED_MAX] if alike(g, content, names)), None)
         if group is None:
-            alike = (g for g in groups[:COMPARED_MAX] if fuzz.token_set_ratio(content_of(g[0].sentence), text) >= ALIKE and enough(text))
-            group = next(alike, None)
-        if group is None:
-            group = []
+            group = Told([], content, names)
             groups.append(group)
-        by_text[text] = group
-        group.append(row)
-    return groups
+        by_text[row.sentence] = group
+        group.rows.append(row)
+    return [group.rows for group in groups]
+
+
+def alike(group: Told, content: str, names: frozenset[str]) -> bool:
+    """Enough of the same words, and not another name or number in each: of France here, of Russia there."""
+    conflict = (names - group.names) and (group.names - names)
+    return not conflict and enough(content) and fuzz.token_set_ratio(group.content, content) >= ALIKE
 
 
 def content_of(sentence: str) -> str:
     """The words of a sentence without its numbers, which its date has in any case."""
     return " ".join(re.findall(r"[^\W\d_]{3,}", sentence.casefold()))
+
+
+def names_in(sentence: str) -> frozenset[str]:
+    """Words with a capital, but for the first, and numbers: what tells two sentences of the same pattern apart."""
+    return frozenset(re.findall(r"(?<!^)(?:\b[^\W\d_a-zà-ÿ][\w-]+|\d+)", sentence))
 
 
 def enough(text: str) -> bool:

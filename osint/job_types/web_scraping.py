@@ -4,9 +4,10 @@ import asyncio
 import multiprocessing
 import os
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -17,7 +18,7 @@ from urllib.parse import urljoin, urlsplit
 from django import forms
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Sum
+from django.db.models import Q, Sum
 from django.utils import timezone
 from lxml import etree
 
@@ -27,7 +28,7 @@ from jobs.errors import Kind, PermanentError, TransientError
 from jobs.models import Artifact, Job
 from jobs.registry import register
 from jobs.tracker import ProgressTracker
-from osint.capture import Evidence, Page, clean, digest_of, read_page
+from osint.capture import Evidence, Page, clean, digest_of, read_page, warm_up
 from osint.fetching import Fetched, Fetcher, FetchError, Refused, allowed_private_in, by_origin, decompress, normalise, unresolved
 from osint.models import Document
 from osint.politeness import reserve
@@ -189,6 +190,8 @@ def summarise(result: dict[str, Any]) -> str:
         parts.append(f"{result['changed']:,} changed since the last time")
     if result.get("unchanged"):
         parts.append(f"{result['unchanged']:,} not changed")
+    if result.get("same"):
+        parts.append(f"{result['same']:,} under a second address")
     if result.get("inherited"):
         parts.append(f"{result['inherited']:,} were done before")
     if result.get("blocked"):
@@ -209,6 +212,8 @@ def summarise(result: dict[str, Any]) -> str:
     summarise=summarise,
     result_template="osint/_scrape_result.html",
     resumable=True,
+    warm_up=warm_up,
+    form_script="js/urls.js",
     for_items=lambda parameters, urls: {**parameters, "urls": urls, "sitemap": "", "depth": 0, "discover": False, "recheck": False},
     help="Fetches pages politely and keeps their text, links and raw responses as evidence.",
 )
@@ -242,11 +247,12 @@ class Host:
     """How a host does in this run."""
 
     failures: int = 0  # transient ones in a row
+    is_broken: bool = False  # it was so often in a row; an answer that was on its way changes nothing
     left: int = 0  # pages that were not asked for after that
 
-    @property
-    def is_broken(self) -> bool:
-        return self.failures >= FAILURES_IN_A_ROW
+    def answered(self, *, well: bool) -> None:
+        self.failures = 0 if well else self.failures + 1
+        self.is_broken = self.is_broken or self.failures >= FAILURES_IN_A_ROW
 
 
 @dataclass
@@ -264,6 +270,7 @@ class Scrape:
     retry_after_s: float = 0.0
     stored: int = 0
     unchanged: int = 0
+    same: int = 0
 
     async def run(self) -> dict[str, Any]:
         """Fetch what is not there yet, host by host; the summary counts what this and earlier attempts stored."""
@@ -324,9 +331,7 @@ class Scrape:
     def next_level(self, level: list[str], seen: dict[str, None]) -> list[str]:
         """The allowed links of the pages of a level, in the order of these, as far as the budget goes; added to `seen`."""
         found: list[str] = []
-        links = dict(Document.objects.filter(job=self.job, url__in=level).values_list("url", "links")) if len(level) < 500 else {}
-        for first in range(0, len(level), 500) if not links else ():
-            links.update(Document.objects.filter(job=self.job, url__in=level[first : first + 500]).values_list("url", "links"))
+        links = self.links_on(level)
         budget = self.parameters.get("pages_max", 1000)
         for url in level:
             for link in links.get(url, ()):
@@ -338,6 +343,18 @@ class Scrape:
                     seen[target] = None
                     found.append(target)
         return found
+
+    def links_on(self, urls: list[str]) -> dict[str, list[str]]:
+        """The links of pages: as this job stored them; of those that it did not fetch, because they had not changed or were
+        done before, as they were stored then."""
+        links: dict[str, list[str]] = {}
+        earlier = Q(job_id=self.job.continues_id) if self.job.continues_id else Q(pk=None)
+        if self.job.subject_id is not None:
+            earlier |= Q(subject_id=self.job.subject_id, is_current=True)
+        for which in (earlier, Q(job=self.job)):
+            for first in range(0, len(urls), 500):
+                links.update(Document.objects.filter(which, url__in=urls[first : first + 500]).values_list("url", "links"))
+        return links
 
     def allowed_link(self, link: str) -> str:
         """The address in the form that we compare, or '' for one that is not followed."""
@@ -380,8 +397,8 @@ class Scrape:
             except FetchError:
                 continue
             for sitemap in named:
-                self.add(urls, await self.read_sitemaps(fetcher, sitemap, optional=True), "The site map")
-            self.add(urls, await self.read_feeds(fetcher, pages[0]), "The feed")
+                self.add(urls, filter(self.allowed_link, await self.read_sitemaps(fetcher, sitemap, optional=True)), "The site map")
+            self.add(urls, filter(self.allowed_link, await self.read_feeds(fetcher, pages[0])), "The feed")
 
     async def read_feeds(self, fetcher: Fetcher, url: str) -> list[str]:
         found: list[str] = []
@@ -467,13 +484,21 @@ class Scrape:
                 self.unchanged += 1
                 self.tracker.item_skipped(url, NOT_CHANGED)
             else:
-                page = await asyncio.get_running_loop().run_in_executor(self.parsers, read_page, fetched)
+                page = await self.parse(fetched)
                 self.check_answer(fetched, page)
                 await self.in_store(self.save, url, fetched, page)
-            host.failures = 0
+            host.answered(well=True)
         except FetchError as error:
-            host.failures = host.failures + 1 if error.transient else 0
+            host.answered(well=not error.transient)
             self.note_failure(url, error)
+
+    async def parse(self, fetched: Fetched) -> Page:
+        """In a process apart; a page that kills it is one that cannot be read, and the others go on without."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.parsers, read_page, fetched)
+        except BrokenExecutor:
+            self.parsers = self.store
+            raise FetchError("The page brought the process down that should read it") from None
 
     def check_answer(self, fetched: Fetched, page: Page) -> None:
         """Raises FetchError for an answer that is an error, but for one that says what stands in the way."""
@@ -496,10 +521,12 @@ class Scrape:
 
     def save(self, url: str, fetched: Fetched, page: Page) -> None:
         """The evidence first, then the document that refers to it, in one transaction with the mark that it is done."""
-        if page.canonical_url and page.canonical_url != url and self.has_canonical(url, page.canonical_url):
-            self.tracker.item_skipped(url, f"The same page as {page.canonical_url}"[:400])
-            return
         self.evidence.add(fetched)
+        self.stored += 1
+        if page.canonical_url and page.canonical_url != url and self.has_same(url, page):
+            self.tracker.item_skipped(url, f"{SAME_PAGE} {page.canonical_url}"[:400])
+            self.same += 1
+            return
         last = fetched.last
         with transaction.atomic():
             store_document(
@@ -511,17 +538,16 @@ class Scrape:
             )  # fmt: skip
             if not page.problem and not page.unreadable:
                 self.tracker.done(url)
-            self.stored += 1
         if page.problem or page.unreadable:
             self.note(url, page.unreadable or str(Document.Problem(page.problem).label), Kind.PERMANENT)
             return
         took = f"{size(len(last.body))} {fetched.seconds * 1000:.0f} ms"
         self.tracker.log_info(f"Fetched {short(url)} {last.status} {took}", url=url)
 
-    def has_canonical(self, url: str, canonical: str) -> bool:
-        return Document.objects.filter(job=self.job, url=canonical).exists() or (
-            Document.objects.filter(job=self.job, canonical_url=canonical).exclude(url=url).exists()
-        )
+    def has_same(self, url: str, page: Page) -> bool:
+        """Whether this job stored the page that it calls itself, with the same text: many sites name a wrong one."""
+        canonical = Q(url=page.canonical_url) | Q(canonical_url=page.canonical_url)
+        return Document.objects.filter(canonical, job=self.job, text=page.text).exclude(url=url).exists()
 
     def keep_evidence(self) -> None:
         if self.stored:
@@ -543,8 +569,8 @@ class Scrape:
         While a host is not answering and tries are left, the job is tried again for what remains.
         """
         documents = Document.objects.filter(job=self.job)
-        blocked = documents.exclude(problem="").count()
-        good = documents.count() - blocked
+        good = documents.filter(problem="").count()
+        blocked = documents.exclude(problem__in=("", Document.Problem.UNREADABLE)).count()
         skipped = self.job.items.filter(outcome="skipped")
         unchanged = self.unchanged + skipped.filter(reason=NOT_CHANGED, attempt__lt=self.job.attempt).count()
         inherited = skipped.filter(reason__startswith="Done by the job").count()
@@ -561,6 +587,7 @@ class Scrape:
         return {
             "documents": good,
             "unchanged": unchanged,
+            "same": self.same + skipped.filter(reason__startswith=SAME_PAGE, attempt__lt=self.job.attempt).count(),
             "changed": documents.exclude(previous=None).exclude(diff="").count(),
             "blocked": blocked,
             "inherited": inherited,
@@ -579,6 +606,7 @@ class Scrape:
             raise TransientError(text, retry_after_s=self.retry_after_s or None)
 
 
+SAME_PAGE = "The same page as"
 NOT_CHANGED = "Not changed since it was captured: the server answers 304"
 
 
@@ -630,7 +658,10 @@ def wait_asked_for(fetched: Fetched) -> float:
 def read_sitemap(content: bytes) -> tuple[bool, list[str]]:
     """(is it an index, the addresses it names), after the sitemaps.org protocol, gzip or not."""
     if content[:2] == b"\x1f\x8b":
-        content = decompress("gzip", content)
+        try:
+            content = decompress("gzip", content)
+        except zlib.error:
+            raise FetchError("it says that it is gzip, but cannot be unpacked") from None
     parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False)
     try:
         root = etree.fromstring(content, parser)

@@ -95,7 +95,11 @@ WALLS = {
         "<title>Just a moment...</title><script src='/cdn-cgi/challenge-platform/x.js'></script><p>Checking your browser</p>",
     ),
     "login": (200, {}, "<title>Sign in</title><form><input type=password name=p></form>"),
-    "consent": (200, {}, "<title>Before you continue to Example</title><p>Before you continue to Example: we use cookies. Accept all</p>"),
+    "consent": (
+        200,
+        {},
+        "<title>Before you continue to Example</title><p>Before you continue to Example: we use cookies.</p><form><button>Accept all</button></form>",
+    ),
     "javascript": (
         200,
         {},

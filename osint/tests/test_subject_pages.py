@@ -7,6 +7,8 @@ from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
+from jobs.errors import InvalidParameters
+from jobs.manager import JobManager
 from jobs.models import Job
 from osint.models import Document, DuplicatePair, Entity, Subject, Upload
 from osint.search import search
@@ -227,6 +229,6 @@ def test_uploads_of_another_subject_are_not_read(subject, analyst):
     upload = Upload(subject=elsewhere, name="a.txt", size=1, sha256="", created_by=elsewhere.created_by)
     upload.file.save("a.txt", SimpleUploadedFile("a.txt", b"secret"), save=False)
     upload.save()
-    job = run_here("file_import", subject, analyst, uploads=[str(upload.pk)])
-    assert job.result_data["documents"] == 0
-    assert not subject.documents.exists()
+    for pk in (upload.pk, "01a211b9-b196-7ecd-9839-44f98a8fa580"):
+        with pytest.raises(InvalidParameters, match=f"no upload with the id {pk}"):
+            JobManager().create_job("file_import", parameters={"uploads": [str(pk)]}, created_by=analyst, subject_id=subject.pk)
