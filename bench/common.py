@@ -68,7 +68,8 @@ def peak_mb(pid: int) -> float:
 
 
 def serve_articles(folder: Path) -> ThreadingHTTPServer:
-    """The gold pages by their id."""
+    """The gold pages by their id, unpacked beforehand."""
+    pages = {path.name.removesuffix(".html.gz"): gzip.decompress(path.read_bytes()) for path in folder.glob("*.html.gz")}
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -76,8 +77,7 @@ def serve_articles(folder: Path) -> ThreadingHTTPServer:
         disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
-            path = folder / f"{self.path.strip('/')}.html.gz"
-            body = gzip.decompress(path.read_bytes()) if path.exists() else b""
+            body = pages.get(self.path.strip("/"), b"")
             self.send_response(200 if body else 404)
             self.send_header("Content-Type", "text/html")
             self.send_header("Content-Length", str(len(body)))

@@ -14,6 +14,7 @@ BOX_CHARS_MAX = 1_000  # what holds more text than this is no box beside the art
 BOX_SHARE_MAX = 0.3  # of the text in paragraphs; all boxes together take out no more
 OWN_CHARS = 200
 SHORT_CHARS = 500  # a text shorter than this is read again in balanced mode
+ENOUGH_CHARS = 1_000
 HEAD_LINES = 3
 HEAD_CHARS = 120
 POINTER_WORDS = 20
@@ -94,8 +95,13 @@ def article(html: str, url: str) -> Document | None:
 
 
 def extracted(tree: HtmlElement, url: str, *, precision: bool) -> str:
-    found: Any = bare_extraction(tree, url=url, include_comments=False, favor_precision=precision)
-    return (found.text or "") if found is not None else ""
+    """Without trafilatura's comparison with other extractors where enough is found: it costs a third and changes nothing there."""
+    for fast in (True, False):
+        found: Any = bare_extraction(tree, url=url, include_comments=False, favor_precision=precision, fast=fast)
+        text = (found.text or "") if found is not None else ""
+        if len(text) >= ENOUGH_CHARS:
+            break
+    return text
 
 
 def drop_teasers(tree: HtmlElement) -> None:

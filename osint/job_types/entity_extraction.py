@@ -1,9 +1,11 @@
 """Read the documents of a subject: who and what they name, where exactly, and how sure that is."""
 
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID, uuid5
@@ -20,11 +22,14 @@ from jobs.registry import register
 from jobs.tracker import ProgressTracker
 from osint import indicators, names
 from osint.dates import find_dates
+from osint.helpers import helpers
 from osint.models import Document, Entity, Mention, lock_subject, subject_of
 from osint.texts import published_on, region_of
 
 VERSION = f"{indicators.ENGINE} dates-1"
 ROWS_A_QUERY = 400
+READ_APART_FROM = 10  # documents from which the helpers, who load the model first, are worth it
+DOCUMENTS_AHEAD = 6
 ENTITIES = UUID("0f4a1c9b-7f5e-4f0e-9a55-3b7a5d2c8e10")
 NO_TEXT = "It has no text"
 UNCHANGED = "Read before by the same engines"
@@ -57,8 +62,9 @@ def summarise(result: dict[str, Any]) -> str:
     help="Finds people, organisations, places, dates and indicators in the documents of a subject.",
 )
 def entity_extraction(tracker: ProgressTracker, parameters: dict[str, Any]) -> dict[str, Any]:
-    job = Job.objects.get(pk=tracker.job_id)
-    return Extraction(tracker, job, again=parameters["again"]).run()
+    with helpers() as pool:
+        job = Job.objects.get(pk=tracker.job_id)
+        return Extraction(tracker, job, parameters["again"], pool).run()
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,7 @@ class Extraction:
     tracker: ProgressTracker
     job: Job
     again: bool
+    pool: Executor
     counts: Counter = field(default_factory=Counter)  # read, unchanged, skipped, failed: of this and earlier attempts
 
     def run(self) -> dict[str, Any]:
@@ -94,6 +101,7 @@ class Extraction:
         for key, outcome, reason in self.job.items.order_by().values_list("key", "outcome", "reason"):
             if key in settled:
                 self.counts["unchanged" if outcome == "skipped" and reason != NO_TEXT else outcome] += 1
+        waiting = []
         for pk, extracted_by in rows:
             if str(pk) in settled:
                 continue
@@ -102,14 +110,29 @@ class Extraction:
                 self.counts["unchanged"] += 1
                 self.tracker.update_step("Skipped what was read before")
             else:
-                self.read(Document.objects.get(pk=pk), engine, version)
+                waiting.append(pk)
+        for document, ask in self.ahead(waiting):
+            self.read(document, ask, version)
         self.tracker.update_step("Counting", 0)
         with transaction.atomic():
             lock_subject(self.job.subject_id)
             recount(subject_of(self.job))
         return self.result(engine, version)
 
-    def read(self, document: Document, engine: names.Engine, version: str) -> None:
+    def ahead(self, waiting: Sequence[Any]) -> Iterator[tuple[Document, Callable[[], list[Found]]]]:
+        """Each document with the way to what it names; the helpers are some documents ahead of what is stored."""
+        asked: deque[tuple[Document, Callable[[], list[Found]]]] = deque()
+        for pk in waiting:
+            document = Document.objects.defer("links", "headers", "diff").get(pk=pk)
+            if len(waiting) < READ_APART_FROM:
+                yield document, partial(find_all, document, names.engine())
+                continue
+            asked.append((document, self.pool.submit(find_in_helper, document).result))
+            if len(asked) > DOCUMENTS_AHEAD:
+                yield asked.popleft()
+        yield from asked
+
+    def read(self, document: Document, ask: Callable[[], list[Found]], version: str) -> None:
         self.tracker.update_step(f"Reading {document}"[:200], 0)
         key = str(document.pk)
         if not document.text.strip():
@@ -117,7 +140,7 @@ class Extraction:
             self.counts["skipped"] += 1
         else:
             try:
-                found = find_all(document, engine)
+                found = ask()
             except Exception as error:  # one document is no reason to stop
                 self.tracker.item_failed(key, f"{document}: {type(error).__name__}: {error}", kind=Kind.PERMANENT)
                 self.counts["failed"] += 1
@@ -188,6 +211,10 @@ class Extraction:
 def entity_id(subject_id: UUID, found: Found) -> UUID:
     """Follows from what it names, so that decisions about an entity hold when it goes and comes again."""
     return uuid5(ENTITIES, f"{subject_id} {found.type} {found.key}")
+
+
+def find_in_helper(document: Document) -> list[Found]:
+    return find_all(document, names.engine())
 
 
 def find_all(document: Document, engine: names.Engine) -> list[Found]:

@@ -1,13 +1,11 @@
 """Fetch web pages: a list, those of a site map, or what they link to; keep each as a document with its evidence."""
 
 import asyncio
-import multiprocessing
-import os
 import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -23,13 +21,13 @@ from django.utils import timezone
 from lxml import etree
 
 from jobs import words
-from jobs.child import die_with
 from jobs.errors import Kind, PermanentError, TransientError
 from jobs.models import Artifact, Job
 from jobs.registry import register
 from jobs.tracker import ProgressTracker
 from osint.capture import Evidence, Page, clean, digest_of, read_page, warm_up
 from osint.fetching import Fetched, Fetcher, FetchError, Refused, allowed_private_in, by_origin, decompress, normalise, unresolved
+from osint.helpers import HELPERS, helpers
 from osint.models import Document
 from osint.politeness import reserve
 from osint.storing import store_document
@@ -40,7 +38,6 @@ SITEMAPS_MAX = 50
 DEPTH_MAX = 10
 FAILURES_IN_A_ROW = 5  # after so many the rest of a host waits for the next try
 PARSED_APART_FROM = 20  # pages from which parsing is worth processes of its own
-PARSERS = min(2, os.cpu_count() or 1)
 
 
 class UrlListField(forms.CharField):
@@ -220,7 +217,7 @@ def summarise(result: dict[str, Any]) -> str:
 def web_scraping(tracker: ProgressTracker, parameters: dict[str, Any]) -> dict[str, Any]:
     with ExitStack() as stack:
         # the parsers are forked first: while there is no connection and no thread that they could inherit
-        parsers = stack.enter_context(parsing_processes()) if is_large(parameters) else None
+        parsers = stack.enter_context(helpers()) if is_large(parameters) else None
         job = Job.objects.get(pk=tracker.job_id)
         scrape = Scrape(tracker, job, parameters)
         scrape.store = stack.enter_context(ThreadPoolExecutor(max_workers=1, thread_name_prefix="store"))
@@ -232,14 +229,7 @@ def web_scraping(tracker: ProgressTracker, parameters: dict[str, Any]) -> dict[s
 
 
 def is_large(parameters: dict[str, Any]) -> bool:
-    return PARSERS > 1 and (len(parameters["urls"]) >= PARSED_APART_FROM or total_steps(parameters) is None)
-
-
-def parsing_processes() -> ProcessPoolExecutor:
-    """Processes in the job's own group, counted to its memory and CPU, that end with it."""
-    pool = ProcessPoolExecutor(PARSERS, mp_context=multiprocessing.get_context("fork"), initializer=die_with, initargs=(os.getpid(),))
-    pool.submit(int).result()  # starts them now
-    return pool
+    return HELPERS > 1 and (len(parameters["urls"]) >= PARSED_APART_FROM or total_steps(parameters) is None)
 
 
 @dataclass
@@ -457,7 +447,7 @@ class Scrape:
             waiting = iter(pages)
             async with hosts, asyncio.TaskGroup() as group:
                 # while some pages are parsed, the next ones are fetched; the host itself is never asked for more at once
-                for _ in range(fetcher.per_host + PARSERS):
+                for _ in range(fetcher.per_host + HELPERS):
                     group.create_task(self.fetch_some(fetcher, host, waiting))
 
         try:

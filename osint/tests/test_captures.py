@@ -126,7 +126,10 @@ def test_an_entity_that_comes_again_is_the_same(subject, analyst):
 
 
 def test_sentences_of_one_pattern_about_others_are_other_events(subject, analyst):
-    add_document(subject, "The minister met the president of France on 4 June 2023 for talks. The minister met the president of Russia on 4 June 2023 for talks.")
+    add_document(
+        subject,
+        "The minister met the president of France on 4 June 2023 for talks. The minister met the president of Russia on 4 June 2023 for talks.",
+    )
     add_document(subject, "Login at 2023-06-05T09:15 from the office in town. Login at 2023-06-05T17:40 from the office in town.")
     run_here("timeline_assembly", subject, analyst)
     assert TimelineEvent.objects.count() == 4
@@ -146,7 +149,9 @@ def test_a_page_with_the_script_of_a_wall_is_no_wall():
     text = "".join(f"<p>Sentence number {n} of an ordinary article about the sale of two carriers.</p>" for n in range(12))
     html = f"<html><body><article>{text}</article><script src='/cdn-cgi/challenge-platform/scripts/jsd/main.js'></script></body></html>"
     assert read_page(fetched("text/html", html.encode())).problem == ""
-    assert read_page(fetched("text/html", b"<p>We asked: would you accept all cookies? They said no, in a long interview.</p>")).problem == ""
+    assert (
+        read_page(fetched("text/html", b"<p>We asked: would you accept all cookies? They said no, in a long interview.</p>")).problem == ""
+    )
 
 
 def fetched(kind, content):
@@ -154,7 +159,9 @@ def fetched(kind, content):
     return Fetched(URL, [hop], content)
 
 
-@pytest.mark.parametrize("kind", ["text/html; charset=undefined", "text/html; charset=\x00", "text/plain; charset=rot13", "application/pdf"])
+@pytest.mark.parametrize(
+    "kind", ["text/html; charset=undefined", "text/html; charset=\x00", "text/plain; charset=rot13", "application/pdf"]
+)
 def test_odd_types_are_read_or_said_to_be_unreadable(kind):
     read_page(fetched(kind, b"<p>x</p>" * 100))
 
