@@ -94,10 +94,11 @@ def name_tokens(text: str, kind: str) -> list[str]:
 
 # -- records and names ------------------------------------------------------------------------------------------
 
-BUCKET_MAX = 60  # a larger block says too little; its records meet in others
+BUCKET_MAX = 40  # a larger block says too little; its records meet in others
 AGREE_M = 0.9  # share of true pairs that agree in a field: what typing errors leave (Winkler 2006 gives 0.8 to 0.95)
 ALIKE_FROM = 0.75  # Jaro-Winkler below this is a disagreement
 U_MIN = 1e-5
+PAIRS_AT_ONCE = 200_000
 PRIOR_BITS = -7.0  # candidates of blocking, not of all pairs: about one in a hundred is true
 LIKELY = 0.99  # probability from which a pair is taken as the same
 WORTH_A_LOOK = 0.5
@@ -129,34 +130,23 @@ class Records:
 
     def candidates(self) -> np.ndarray:
         """Pairs that share a rare value, the sound of two fields, or a piece of one; each once, as (n, 2) positions."""
-        pairs: set[int] = set()
-        for keys in self.blocks():
-            buckets: dict[str, list[int]] = defaultdict(list)
-            for number, key in enumerate(keys):
-                if key:
-                    buckets[key].append(number)
-            for members in buckets.values():
-                if 1 < len(members) <= BUCKET_MAX:
-                    pairs.update(a * self.size + b for a, b in combinations(members, 2))
-        flat = np.fromiter(pairs, dtype=np.int64, count=len(pairs))
-        flat.sort()
-        return np.stack([flat // self.size, flat % self.size], axis=1) if len(flat) else np.empty((0, 2), dtype=np.int64)
+        blocks = [pairs_in(keys, self.size) for keys in self.blocks()]
+        found = np.unique(np.concatenate(blocks)) if blocks else np.empty(0, dtype=np.int64)
+        return np.stack([found // self.size, found % self.size], axis=1) if len(found) else np.empty((0, 2), dtype=np.int64)
 
-    def blocks(self) -> Iterable[list[str]]:
-        """Lists of keys, one per record: records with the same key are compared."""
+    def blocks(self) -> Iterable[np.ndarray]:
+        """Keys, one number per record: records with the same key are compared; below 0 is no key."""
         rare = sorted(self.names, key=lambda name: self.chance[name])
         for name in rare:
             if self.chance[name] < 0.01:
-                yield self.values[name]
-        sounds = {name: [sound(value) for value in self.values[name]] for name in rare[:8]}
-        for one, other in combinations(rare[:8], 2):
-            yield [f"{a}|{b}" if a and b else "" for a, b in zip(sounds[one], sounds[other], strict=True)]
+                yield coded(self.values[name])
+        sounds = [coded([sound(value) for value in self.values[name]]) for name in rare[:8]]
+        for one, other in combinations(sounds, 2):
+            yield np.where((one >= 0) & (other >= 0), one * (other.max(initial=0) + 1) + other, -1)
         # a value that stands in another column, such as given name and surname swapped
-        words = [
-            sorted(value for value in row if value and not value.isdigit())[:2]
-            for row in zip(*(self.values[n] for n in rare[:8]), strict=True)
-        ]
-        yield ["|".join(row) if len(row) == 2 else "" for row in words]
+        rows = zip(*(self.values[name] for name in rare[:8]), strict=True)
+        words = [sorted(value for value in row if value and not value.isdigit())[:2] for row in rows]
+        yield coded(["|".join(row) if len(row) == 2 else "" for row in words])
 
     def compare(self, pairs: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """(probability of each pair, similarity per column: nan where a value is missing)."""
@@ -174,13 +164,13 @@ class Records:
     def pairs(self, least: float = WORTH_A_LOOK) -> list[Pair]:
         """The pairs that are at least so likely the same, the likeliest first."""
         candidates = self.candidates()
-        if not len(candidates):
-            return []
-        scores, alike = self.compare(candidates)
         found = []
-        for n in np.flatnonzero(scores >= least):
-            reasons = tuple(self.reasons(candidates[n], {name: float(values[n]) for name, values in alike.items()}))
-            found.append(Pair(int(candidates[n, 0]), int(candidates[n, 1]), round(float(scores[n]), 4), reasons))
+        for first in range(0, len(candidates), PAIRS_AT_ONCE):
+            some = candidates[first : first + PAIRS_AT_ONCE]
+            scores, alike = self.compare(some)
+            for n in np.flatnonzero(scores >= least):
+                reasons = tuple(self.reasons(some[n], {name: float(values[n]) for name, values in alike.items()}))
+                found.append(Pair(int(some[n, 0]), int(some[n, 1]), round(float(scores[n]), 4), reasons))
         return sorted(found, key=lambda pair: (-pair.score, pair.left, pair.right))
 
     def reasons(self, pair: np.ndarray, alike: dict[str, float]) -> Iterable[str]:
@@ -194,6 +184,27 @@ class Records:
                 yield f"{label} alike ({self.values[name][pair[0]]} / {self.values[name][pair[1]]})"
             elif similar < ALIKE_FROM:
                 yield f"other {label}"
+
+
+def coded(values: Sequence[str]) -> np.ndarray:
+    """A number for each different value, -1 for an empty one."""
+    numbers: dict[str, int] = {"": -1}
+    return np.fromiter((numbers.setdefault(value, len(numbers)) for value in values), dtype=np.int64, count=len(values))
+
+
+def pairs_in(keys: np.ndarray, size: int) -> np.ndarray:
+    """All pairs of positions with the same key, as left * size + right, but for keys that too many share."""
+    order = np.argsort(keys, kind="stable")
+    _, place, counts = np.unique(keys[order], return_inverse=True, return_counts=True)
+    small = (counts[place] <= BUCKET_MAX) & (keys[order] >= 0)
+    order, place = order[small], place[small]
+    found = []
+    for step in range(1, BUCKET_MAX):
+        same = place[step:] == place[:-step] if step < len(place) else np.empty(0, dtype=bool)
+        if not same.any():
+            break
+        found.append(order[:-step][same] * size + order[step:][same])
+    return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
 
 
 def agreement_by_chance(values: Sequence[str]) -> float:
