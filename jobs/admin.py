@@ -10,9 +10,9 @@ from django.utils import timezone
 from unfold.admin import ModelAdmin, TabularInline
 
 from jobs import registry
-from jobs.errors import NotAllowed
+from jobs.errors import InvalidParameters, NotAllowed, UnknownJobType
 from jobs.manager import JobManager
-from jobs.models import ArchivedJob, Artifact, Job, JobAttempt, JobItem, JobLog, Notification, QueuePause, WorkerProcess
+from jobs.models import ArchivedJob, Artifact, Job, JobAttempt, JobGroup, JobItem, JobLog, Notification, QueuePause, WorkerProcess
 
 
 class ReadOnly:
@@ -155,6 +155,35 @@ class JobItemAdmin(ReadOnly, ModelAdmin):
     search_fields = ("job__id",)
     list_select_related = ("job",)
     show_full_result_count = False
+
+
+@admin.register(JobGroup)
+class JobGroupAdmin(ReadOnly, ModelAdmin):
+    """Jobs that were started as one: cancel and retry act on all of them."""
+
+    list_display = ("name", "outcome", "created_by", "created_at", "completed_at")
+    list_filter = ("outcome",)
+    search_fields = ("id", "name")
+    list_select_related = ("created_by",)
+    show_full_result_count = False
+    actions = ("cancel_groups", "retry_groups")
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("jobs.change_job")
+
+    @admin.action(description="Cancel selected groups", permissions=["operate"])
+    def cancel_groups(self, request: HttpRequest, queryset: QuerySet) -> None:
+        jobs = sum(JobManager().cancel_group(group, "by an administrator", by=request.user) for group in queryset)
+        self.message_user(request, f"{jobs:,} of their jobs are cancelled.", messages.SUCCESS if jobs else messages.WARNING)
+
+    @admin.action(description="Take up what did not complete", permissions=["operate"])
+    def retry_groups(self, request: HttpRequest, queryset: QuerySet) -> None:
+        for group in queryset:
+            try:
+                taken_up = JobManager().retry_group(group, by=request.user)
+                self.message_user(request, f"{group}: {len(taken_up):,} of its jobs are taken up again.")
+            except (NotAllowed, InvalidParameters, UnknownJobType) as error:
+                self.message_user(request, f"{group}: {error} Nothing was changed.", messages.WARNING)
 
 
 @admin.register(ArchivedJob)

@@ -56,3 +56,17 @@ def test_actions_need_the_right_to_change_jobs(client, job):
     client.force_login(viewer)
     act(client, "cancel_jobs", job)
     assert reload(job).status == Status.PENDING
+
+
+def test_groups_are_cancelled_and_taken_up_as_a_whole(admin, admin_user):
+    group = JobManager().create_group("Both", created_by=admin_user)
+    first = JobManager().create_job("sample_steps", parameters={"total": 1}, group=group)
+    second = JobManager().create_job("sample_steps", parameters={"total": 1}, group=group, depends_on=[first.pk])
+
+    def act_on_groups(action):
+        return admin.post("/admin/jobs/jobgroup/", {"action": action, "_selected_action": [str(group.pk)]}, follow=True).content.decode()
+
+    assert "not over yet" in act_on_groups("retry_groups")
+    assert "2 of their jobs are cancelled." in act_on_groups("cancel_groups")
+    assert (reload(first).status, reload(second).cancel_reason) == (Status.CANCELLED, "by an administrator")
+    assert "2 of its jobs are taken up again." in act_on_groups("retry_groups")

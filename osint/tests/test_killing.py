@@ -9,6 +9,7 @@ import signal
 import zipfile
 from contextlib import closing
 
+import psutil
 import pytest
 from django.core.files.base import ContentFile
 
@@ -162,3 +163,24 @@ def kill_in_the_middle(job_type, job):
 def child_of(job):
     """The child's pid before it was recorded, which takes until the first sample."""
     return wait_for(lambda: (JobAttempt.objects.get(job=job, number=1).process or {}).get("pid"), "the pid of the child", deadline_s=10)
+
+
+@pytest.mark.parametrize("end", ["cancel", "kill"])
+def test_the_helpers_of_a_job_end_with_it(end, analyst, start_cluster):
+    start_cluster()
+    subject = Subject.objects.create(name="Meridian", created_by=analyst)
+    fill(subject, documents=60, size=400)
+    job = JobManager().create_job("entity_extraction", created_by=analyst, subject_id=subject.pk, max_retries=0)
+    wait_for(lambda: reload(job).items.filter(outcome="ok").exists(), "the first document", deadline_s=60)
+    child = psutil.Process(child_of(job))
+    helpers = wait_for(lambda: child.children(), "its helpers")
+    assert len(helpers) >= 1
+    if end == "cancel":
+        assert JobManager().cancel_job(job.pk, by=analyst)
+        wait_for(lambda: status_of(job) == Status.CANCELLED, "the end", deadline_s=15)
+    else:
+        child.kill()
+    wait_for(
+        lambda: not any(h.is_running() and h.status() != psutil.STATUS_ZOMBIE for h in helpers), "its helpers to be gone", deadline_s=5
+    )
+    JobManager().cancel_job(job.pk, by=analyst)

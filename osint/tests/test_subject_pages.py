@@ -232,3 +232,10 @@ def test_uploads_of_another_subject_are_not_read(subject, analyst):
     for pk in (upload.pk, "01a211b9-b196-7ecd-9839-44f98a8fa580"):
         with pytest.raises(InvalidParameters, match=f"no upload with the id {pk}"):
             JobManager().create_job("file_import", parameters={"uploads": [str(pk)]}, created_by=analyst, subject_id=subject.pk)
+
+
+def test_the_admin_shows_what_was_found_and_changes_nothing(client, filled, admin_user):
+    client.force_login(admin_user)
+    for name in ("entity", "timelineevent", "duplicatepair", "upload", "document", "subject"):
+        assert client.get(f"/admin/osint/{name}/").status_code == 200, name
+    assert client.post(f"/admin/osint/entity/{filled.entities.first().pk}/delete/", {"post": "yes"}).status_code == 403
