@@ -42,17 +42,18 @@ def fill(subject, documents=120, size=40):
         add_document(subject, " ".join(sentences), title=f"Page {n}", url=f"https://site.example/{n}")
 
 
-def prepare(subject, analyst, site):
-    """What each type works on: documents, and for those that need them entities, a table, and files."""
+def prepare(subject, job_type):
+    """What each type works on: documents, and records, so many that comparing them takes a while."""
     fill(subject)
-    rows = [Entity(subject=subject, type="record", key=f"r{n}", name=f"R{n}", properties=record(n)) for n in range(3000)]
+    count = 8_000 if job_type == "duplicate_detection" else 300
+    rows = [Entity(subject=subject, type="record", key=f"r{n}", name=f"R{n}", properties=record(n)) for n in range(count)]
     Entity.objects.bulk_create(rows, batch_size=500)
 
 
 def record(n):
     return {
         "given": f"given{n % 97}",
-        "surname": f"sur{n * 31 % 499}",
+        "surname": f"sur{n * 31 % 4_999}",
         "born": f"{1930 + n % 70}{n % 12 + 1:02d}{n % 28 + 1:02d}",
         "city": f"town{n % 40}",
         "id": str(10**6 + n % 2900),
@@ -126,7 +127,7 @@ def test_a_killed_job_finds_what_an_undisturbed_one_finds(job_type, site, analys
         elif job_type == "file_import":
             parameters = {"uploads": [str(upload(subject, analyst).pk)]}
         else:
-            prepare(subject, analyst, site)
+            prepare(subject, job_type)
         job = JobManager().create_job(job_type, parameters=parameters, created_by=analyst, subject_id=subject.pk)
         if disturbed:
             kill_in_the_middle(job_type, job)
