@@ -51,13 +51,10 @@ def prepare(subject, job_type):
 
 
 def record(n):
-    return {
-        "given": f"given{n % 97}",
-        "surname": f"sur{n * 31 % 4_999}",
-        "born": f"{1930 + n % 70}{n % 12 + 1:02d}{n % 28 + 1:02d}",
-        "city": f"town{n % 40}",
-        "id": str(10**6 + n % 2900),
-    }
+    """Every tenth one is the one before with a typing error."""
+    row = "".join(chr(97 + int(c, 16)) for c in hashlib.sha256(str(n - (n % 10 == 9)).encode()).hexdigest())
+    born = f"{1930 + ord(row[0]) % 16 * 4}{ord(row[1]) % 12 + 1:02d}{ord(row[2]) % 28 + 1:02d}"
+    return {"given": row[:6], "surname": row[6:14] + ("x" if n % 10 == 9 else ""), "born": born, "city": row[20:22], "street": row[30:38]}
 
 
 def upload(subject, analyst):
