@@ -44,7 +44,7 @@ def fill(subject, documents=120, size=40):
 
 def prepare(subject, job_type):
     """What each type works on: documents, and records, so many that comparing them takes a while."""
-    fill(subject)
+    fill(subject, *((2000, 2) if job_type == "pdf_generation" else ()))
     count = 8_000 if job_type == "duplicate_detection" else 300
     rows = [Entity(subject=subject, type="record", key=f"r{n}", name=f"R{n}", properties=record(n)) for n in range(count)]
     Entity.objects.bulk_create(rows, batch_size=500)

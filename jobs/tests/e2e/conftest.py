@@ -8,15 +8,21 @@ from playwright.sync_api import sync_playwright
 
 from jobs.tests.fixtures import Stack
 
+started = []  # one browser for all folders of tests: Playwright runs once in a process
+
 
 @pytest.fixture(scope="session")
 def browser():
+    if started:
+        yield started[0]
+        return
     # Playwright's loop runs in this thread; the ORM calls of the tests are made between its steps
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
     with sync_playwright() as playwright:
         # as root, in a container, chromium has no sandbox
         arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
         browser = playwright.chromium.launch(executable_path=os.environ.get("CHROMIUM") or None, args=arguments)
+        started.append(browser)
         yield browser
         browser.close()
 

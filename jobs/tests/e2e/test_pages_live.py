@@ -326,7 +326,7 @@ def test_a_job_is_started_and_cancelled_with_the_keyboard_alone(sign_in, analyst
     page.goto("/jobs/new/web_scraping/")
     page.focus("#id_urls")
     page.keyboard.type("https://1.1.1.1/")
-    for _ in range(12):
+    for _ in range(30):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.textContent") == "Start this job":
             break
