@@ -4,6 +4,7 @@ import gzip
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 
 from jobs.manager import JobManager
@@ -26,7 +27,8 @@ NOW = timezone.now()
 def capture(subject, by, minutes, **read):
     job = JobManager().create_job("sample_steps", parameters={"total": 1}, created_by=by, subject_id=subject.pk)
     fields = {"final_url": URL, "http_status": 200, "headers": [], "size": 1, "sha256": "", "fetched_at": NOW + timedelta(minutes=minutes)}
-    return store_document(job, URL, Page("text/html", **read), fields), job
+    with transaction.atomic():
+        return store_document(job, URL, Page("text/html", **read), fields), job
 
 
 def current(subject):
@@ -48,7 +50,8 @@ def test_some_capture_is_always_the_current_one(subject, analyst):
     capture(subject, analyst, 1, text="good")
     # the first job is tried again, and reads it later
     fields = {"final_url": URL, "http_status": 200, "headers": [], "size": 1, "sha256": "", "fetched_at": NOW + timedelta(minutes=2)}
-    store_document(blocked, URL, Page("text/html", text="newest"), fields)
+    with transaction.atomic():
+        store_document(blocked, URL, Page("text/html", text="newest"), fields)
     assert current(subject) == ["newest"]
 
 

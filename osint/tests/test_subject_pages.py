@@ -190,7 +190,7 @@ def test_the_index_follows_every_change_and_other_subjects_stay_apart(subject, a
     Document.objects.filter(pk=document.pk).update(is_current=False)
     assert titles(subject, "second") == []
     document.delete()
-    assert search(elsewhere.pk, "first")[0].snippet.rstrip(".") == "The <mark>first</mark> text"
+    assert "<mark>first</mark> text" in search(elsewhere.pk, "first")[0].snippet
 
 
 def test_what_is_found_is_escaped(subject):
