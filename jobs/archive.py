@@ -18,10 +18,8 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import IO, Any
 
-from django.conf import settings
 from django.core import serializers
 from django.core.files import File
 from django.core.files.storage import default_storage
@@ -34,6 +32,7 @@ from django.utils import timezone
 from jobs import conf, items
 from jobs.manager import cancelled_line, summary_of
 from jobs.models import Archive, ArchivedJob, Job, JobAttempt, JobCheckpoint, JobDependency, JobItem, JobLog, Notification
+from jobs.processes import scratch_of
 from jobs.states import ENDED, Status
 
 log = logging.getLogger(__name__)
@@ -129,7 +128,7 @@ def archive_batch(batch: Sequence[uuid.UUID], wanted: Q, cleaned: Cleaned) -> No
         default_storage.delete(name)
         return
     for job_id, status in gone.items():
-        shutil.rmtree(Path(settings.STATE_DIR) / "scratch" / str(job_id), ignore_errors=True)
+        shutil.rmtree(scratch_of(job_id), ignore_errors=True)
         cleaned.by_status[status] = cleaned.by_status.get(status, 0) + 1
     cleaned.jobs += len(gone)
     cleaned.files.append(name)

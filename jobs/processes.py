@@ -2,10 +2,12 @@
 
 import os
 import signal
+import uuid
 from pathlib import Path
 from typing import Any
 
 import psutil
+from django.conf import settings
 
 
 def children_of(pid: int) -> list[int]:
@@ -50,3 +52,8 @@ def kill_session(process: dict[str, Any]) -> None:
                 os.kill(other.pid, signal.SIGKILL)
         except (psutil.Error, ProcessLookupError, PermissionError):
             continue
+
+
+def scratch_of(job_id: uuid.UUID) -> Path:
+    """Where a job keeps what is not yet finished; it goes with the job."""
+    return Path(settings.STATE_DIR) / "scratch" / str(job_id)

@@ -12,16 +12,13 @@ import signal
 import struct
 import time
 import traceback
-import uuid
 from collections import deque
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import orjson
 import psutil
-from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection, connections
 from django.db.models import Count
 from django.utils import timezone
@@ -34,7 +31,7 @@ from jobs.manager import JobManager, Wish
 from jobs.models import Artifact, Job, JobAttempt, JobItem
 from jobs.notifications import JobNotificationService
 from jobs.presentation import live_fields, unit_of
-from jobs.processes import describe_process
+from jobs.processes import describe_process, scratch_of
 from jobs.recovery import ErrorRecoveryService
 from jobs.resources import ResourceManager, TreeSampler
 from jobs.tracker import Progress, SharedPage, as_log_row, clean_text, progress_fields
@@ -513,11 +510,6 @@ class Run:
         _, progress = self.worker.page.read()
         step = f" at “{progress.step}”" if progress.step else ""
         return Failure(Kind.LOST, f"The job's process ended without a word{step} ({how})", ADVICE[Kind.LOST])
-
-
-def scratch_of(job_id: uuid.UUID) -> Path:
-    """Where a job keeps what is not yet finished; it goes with the job."""
-    return Path(settings.STATE_DIR) / "scratch" / str(job_id)
 
 
 def check_items(job: Job) -> None:

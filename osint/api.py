@@ -14,7 +14,6 @@ from jobs.api.problems import Conflict
 from jobs.api.serializers import GroupSerializer, PriorityField, Strict, as_validation_error
 from jobs.api.views import Pages
 from jobs.errors import InvalidParameters, NotAllowed
-from jobs.forms import priorities_for
 from jobs.states import Priority
 from osint.investigation import investigate
 from osint.models import Subject
@@ -36,11 +35,6 @@ class InvestigateSerializer(Strict):
     scrape = serializers.DictField(required=False, allow_null=True, default=None)
     priority = PriorityField(default=int(Priority.NORMAL))
     title = serializers.CharField(max_length=200, required=False, allow_blank=True, default="", help_text="Of the report.")
-
-    def validate_priority(self, value: int) -> int:
-        if value not in [number for number, _ in priorities_for(self.context["request"].user)]:
-            raise serializers.ValidationError("You may not start jobs with this priority.")
-        return value
 
 
 class HitSerializer(serializers.Serializer):

@@ -9,7 +9,7 @@ and Russian.
 import re
 from calendar import monthrange
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
 from typing import Any
@@ -528,11 +528,3 @@ def forms() -> list[tuple[re.Pattern, Reader]]:
         form(rf"\b(?:in|since|until|till|during|by|of|im|seit|en|desde|depuis|в)\s+(?:(?:early|mid|late)[\s-])?(?P<month>{one_of(k for k in MONTH_OF if len(k) > 3 or k in ('may', 'mai', 'mei', 'maj', 'мая', 'май'))})\b(?![\s,]+\d)(?!\s+(?:{y}))", read_bare_month),
         form(r"(?<![\w.,/:#$€£+-])(?<!\d\s)(?P<year>(?:19|20)\d\d)(?![\w/%])(?![.,:]\d)(?!-\d)(?!\s\d)", read_year),
     ]  # fmt: skip
-
-
-def with_reference(found: Found, reference: date) -> Found:
-    """A day without a year, read again once the document's date is known."""
-    if found.yearless is None or not found.yearless[1]:
-        return found
-    day = nearest_year(*found.yearless, reference)
-    return replace(found, begins=day, ends=day) if day else found

@@ -29,11 +29,6 @@ FILES_ONLY = {"zip", "mov", "py", "sh", "md", "rs", "pl", "ps", "so", "java"}
 IN_CODE = {"name", "total", "map", "data", "next", "call", "new", "open", "show", "date", "events", "id", "run"}
 # Suffixes that are words, so that two sentences without a space between them look like a domain.
 WORDS = {"app", "ai", "in", "is", "it", "me", "my", "no", "do", "be", "at"}
-PLATFORMS = {
-    "twitter.com": "twitter", "x.com": "twitter", "t.me": "telegram", "telegram.me": "telegram", "instagram.com": "instagram",
-    "facebook.com": "facebook", "github.com": "github", "tiktok.com": "tiktok", "youtube.com": "youtube", "vk.com": "vk", "linkedin.com": "linkedin",
-}  # fmt: skip
-
 DOT = r"(?:\.|\s?\[\s?\.\s?\]|\s?\(\s?\.\s?\)|\s?\{\s?\.\s?\}|\s?\[\s?dot\s?\]\s?|\s?\(\s?dot\s?\)\s?|\s?\{\s?dot\s?\}\s?|\\\.|\[\.|\.\])"
 AT = r"(?:@|\s?\[\s?@\s?\]\s?|\s?\(\s?@\s?\)\s?|\s?\[\s?at\s?\]\s?|\s?\(\s?at\s?\)\s?|\s?\{\s?at\s?\}\s?)"
 LABEL = r"[^\W_](?:[\w-]{0,61}[^\W_])?"
@@ -75,14 +70,6 @@ def finders(region: str | None) -> tuple[Finder, ...]:
     return (
         urls, emails, fediverse, ipv6, ipv4, cves, ethereum, hashes, ibans, bitcoins, coordinates, domains, handles, partial(phones, region=region)
     )  # fmt: skip
-
-
-def refang(text: str) -> str:
-    """An address as it was before it was made harmless: dots, @ and the scheme."""
-    text = re.sub(r"^(h)(?:xx|tt|\*\*)p", r"\1ttp", text.strip(), flags=re.IGNORECASE)
-    text = re.sub(r"^fxp", "ftp", text, flags=re.IGNORECASE)
-    text = re.sub(r"^([a-z]+)\s?(?:\[:\]|\[://\]|\(:\)|:)\s?(?://|\\\\|\[//\])?", lambda m: f"{m[1].lower()}://", text, flags=re.IGNORECASE)
-    return _DOT.sub(".", text)
 
 
 # -- the web --------------------------------------------------------------------------------------------------
@@ -411,11 +398,3 @@ def handles(text: str) -> Iterator[Indicator]:
     for match in _HANDLE.finditer(text):
         if not _CODE.match(match[0]):
             yield Indicator(match.start(), match.end(), "handle", match[0].lower(), score=0.8)
-
-
-def profile_of(url: str) -> tuple[str, str] | None:
-    """(platform, name) of the address of a profile, or None."""
-    found = re.match(r"https?://(?:www\.|m\.|mobile\.)?([^/]+)/(?:in/|@)?([A-Za-z0-9_.-]{2,40})/?$", url)
-    if not found or found[1] not in PLATFORMS:
-        return None
-    return PLATFORMS[found[1]], found[2].lower()

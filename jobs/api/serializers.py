@@ -27,7 +27,11 @@ class PriorityField(serializers.ChoiceField):
         return Priority(value).name
 
     def to_internal_value(self, data: Any) -> Any:
-        return int(Priority[super().to_internal_value(data)])
+        """Raises ValidationError also for one that the person may not choose."""
+        value = int(Priority[super().to_internal_value(data)])
+        if value not in [number for number, _ in priorities_for(self.context["request"].user)]:
+            raise serializers.ValidationError("You may not start jobs with this priority.")
+        return value
 
 
 class ArtifactSerializer(serializers.ModelSerializer):
@@ -199,11 +203,6 @@ class NewJobSerializer(Strict):
             return registry.get(value).name
         except UnknownJobType as error:
             raise serializers.ValidationError(str(error)) from None
-
-    def validate_priority(self, value: int) -> int:
-        if value not in [number for number, _ in priorities_for(self.context["request"].user)]:
-            raise serializers.ValidationError("You may not start jobs with this priority.")
-        return value
 
     def validate_subject_id(self, value: Any) -> Any:
         subjects = subjects_of(self.context["request"].user)

@@ -18,12 +18,12 @@ from xml.sax.saxutils import escape, quoteattr
 import orjson
 import xlsxwriter
 from django import forms
-from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 
 from jobs import words
 from jobs.models import Artifact, Job
+from jobs.processes import scratch_of
 from jobs.registry import register
 from jobs.tracker import ProgressTracker
 from osint.models import Document, DuplicatePair, Entity, EventSource, Mention, Subject, TimelineEvent, subject_of
@@ -109,7 +109,7 @@ class Export:
 
     def __post_init__(self) -> None:
         self.subject = Subject.objects.get(pk=subject_of(self.job))
-        self.folder = Path(settings.STATE_DIR) / "scratch" / str(self.job.pk)
+        self.folder = scratch_of(self.job.pk)
 
     def keep(self, item: str, files: list[File]) -> None:
         """The files and the mark that they are there, together."""

@@ -11,7 +11,6 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import IO, Any
 
-import orjson
 from django import forms
 from django.db import transaction
 from django.utils.dateparse import parse_datetime
@@ -317,4 +316,4 @@ def label_of(row: dict[str, str]) -> str:
 
 
 def parameters_for(uploads: list[Upload], *, tables: bool = False) -> dict[str, Any]:
-    return orjson.loads(orjson.dumps({"uploads": [str(upload.pk) for upload in uploads], "tables": tables}))
+    return {"uploads": [str(upload.pk) for upload in uploads], "tables": tables}

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import orjson
 from django import forms
-from django.conf import settings
 from django.db import transaction
 from django.db.models import Count, Q
 from django.db.models.functions import ExtractYear
@@ -16,6 +15,7 @@ from django.utils import timezone
 
 from jobs import words
 from jobs.models import Artifact, Job
+from jobs.processes import scratch_of
 from jobs.registry import register
 from jobs.tracker import ProgressTracker
 from osint.models import Document, DuplicatePair, Entity, Subject, TimelineEvent, subject_of
@@ -49,7 +49,7 @@ def pdf_generation(tracker: ProgressTracker, parameters: dict[str, Any]) -> dict
     import typst  # only here: each worker would carry it
 
     job = Job.objects.get(pk=tracker.job_id)
-    folder = Path(settings.STATE_DIR) / "scratch" / str(job.pk)
+    folder = scratch_of(job.pk)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True)
     tracker.update_step("Collecting what was found", 0)

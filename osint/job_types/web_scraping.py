@@ -14,7 +14,6 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from django import forms
-from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Q, Sum
 from django.utils import timezone
@@ -23,6 +22,7 @@ from lxml import etree
 from jobs import words
 from jobs.errors import Kind, PermanentError, TransientError
 from jobs.models import Artifact, Job
+from jobs.processes import scratch_of
 from jobs.registry import register
 from jobs.tracker import ProgressTracker
 from osint.capture import Evidence, Page, clean, digest_of, read_page, warm_up
@@ -292,7 +292,7 @@ class Scrape:
         return await self.in_store(reserve, origin, delay_s)
 
     def scratch(self) -> Path:
-        return Path(settings.STATE_DIR) / "scratch" / str(self.job.pk)
+        return scratch_of(self.job.pk)
 
     def begin(self) -> dict[str, str]:
         """What earlier attempts settled, after their evidence files were made safe."""
