@@ -1,14 +1,21 @@
 """The text of an article page: trafilatura in precision mode, after the page is cut down and before stray lines are cut off."""
 
 import re
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
-from lxml.etree import XPath
-from lxml.html import HtmlElement
-from trafilatura import bare_extraction, extract_metadata
-from trafilatura.settings import Document
-from trafilatura.utils import load_html
+from htmldate import find_date
+from lxml.etree import ElementDefaultClassLookup, HTMLParser, ParserError, XPath, strip_elements
+from lxml.html import HtmlComment, HtmlElement, document_fromstring
+from trafilatura import bare_extraction
+from trafilatura.metadata import examine_meta, extract_author, extract_meta_json, extract_title
+from trafilatura.settings import Document, set_date_params
+from trafilatura.utils import is_dubious_html, repair_faulty_html
 from trafilatura.xml import delete_element
+
+PARSER = HTMLParser(collect_ids=False, default_doctype=False, encoding="utf-8", remove_comments=True, remove_pis=True)
+PARSER.set_element_class_lookup(ElementDefaultClassLookup(element=HtmlElement, comment=HtmlComment))
 
 BOX_CHARS_MAX = 1_000  # what holds more text than this is no box beside the article, whatever its class says
 BOX_SHARE_MAX = 0.3  # of the text in paragraphs; all boxes together take out no more
@@ -22,6 +29,10 @@ CLOSING_LINES = 10
 CLOSING_WORDS = 40
 
 LINKED_HEADING = XPath("boolean((.//h1|.//h2|.//h3|.//h4)[ancestor::a or .//a[@href and not(contains(@href, '#'))]])")
+
+# Taken out before the first search: trafilatura takes them out too, but only after it has copied and searched the tree.
+NO_TEXT_TAGS = ("style", "svg", "iframe", "template", "select")
+NO_ARTICLE_TAGS = ("noscript", "nav", "footer", "audio", "button", "canvas", "embed", "input", "label", "object", "picture", "video")
 
 BOX_TAGS = ("aside", "blockquote", "div", "h2", "h3", "h4", "li", "ol", "p", "section", "span", "table", "ul")
 # whole words of a class or an id: "newsletter-box" and "c-newsletter", but not "newsletters2019"
@@ -75,13 +86,15 @@ def article(html: str, url: str) -> Document | None:
     Metadata are read from the whole page; then other posts and boxes are taken out of it, and its text is extracted.
     Precision mode leaves out more, so that a text that comes out short is compared with balanced mode's.
     """
-    tree = load_html(html)
+    tree = parse(html)
     if tree is None:
         return None
-    document = extract_metadata(tree, url)
+    strip_elements(tree, *NO_TEXT_TAGS, with_tail=False)
+    document = metadata(tree, url)
     titles = [words(document.title or ""), *(words(heading.text_content()) for heading in tree.iter("h1"))]
     # a date or a name above the text is dropped only where metadata have it
     known = [pattern for pattern, value in ((DATELINE, document.date), (BYLINE, document.author)) if value]
+    strip_elements(tree, *NO_ARTICLE_TAGS, with_tail=False)
     drop_teasers(tree)
     join_parts(tree)
     drop_boxes(tree)
@@ -92,6 +105,29 @@ def article(html: str, url: str) -> Document | None:
     lines = without_head([line for line in text.split("\n") if line.strip()], titles, known)
     document.text = "\n".join(line for line in without_closing(lines) if not is_pointer(line))
     return document
+
+
+def parse(html: str) -> HtmlElement | None:
+    """As trafilatura's load_html, but with one class for all elements: lxml.html asks Python for the class of each one."""
+    beginning = html[:50].lower()
+    try:
+        tree = document_fromstring(repair_faulty_html(html, beginning).encode("utf-8", "surrogatepass"), parser=PARSER)
+    except ParserError:
+        return None
+    return None if is_dubious_html(beginning) and len(tree) < 2 else tree
+
+
+def metadata(tree: HtmlElement, url: str) -> Document:
+    """Title, author and date, in trafilatura's order: it looks for tags, licence and more as well, which costs as much again."""
+    found = examine_meta(tree)
+    if found.author and " " not in found.author:
+        found.author = None
+    with suppress(Exception):  # as in trafilatura: a page's own JSON may be anything
+        found = extract_meta_json(tree, found)
+    found.title = found.title or extract_title(tree)
+    found.author = found.author or extract_author(tree)
+    found.date = find_date(tree, **set_date_params(extensive=True), url=found.url or url)
+    return found
 
 
 def extracted(tree: HtmlElement, url: str, *, precision: bool) -> str:
@@ -134,13 +170,18 @@ def join_parts(tree: HtmlElement) -> None:
 
 def drop_boxes(tree: HtmlElement) -> None:
     """Takes out newsletter boxes, adverts, author notes and the like, as long as they are a small part of the page."""
-    boxes = [node for node in tree.iter(*BOX_TAGS) if BOX.search(node.get("class") or "") or BOX.search(node.get("id") or "")]
+    boxes = [node for node in tree.iter(*BOX_TAGS) if is_box(node.get("class") or "") or is_box(node.get("id") or "")]
     left = BOX_SHARE_MAX * sum(map(text_size, tree.iter("p"))) if boxes else 0
     for box in boxes:
         prose = sum(map(text_size, box.iter("p")))
         if prose <= left and text_size(box) <= BOX_CHARS_MAX and box.find(".//h1") is None:
             left -= prose
             delete_element(box)
+
+
+@lru_cache(maxsize=10_000)  # a page has the same few hundred names again and again
+def is_box(name: str) -> bool:
+    return BOX.search(name) is not None
 
 
 def text_size(node: HtmlElement) -> int:

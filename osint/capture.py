@@ -184,15 +184,17 @@ def named_addresses(tree: LexborHTMLParser, url: str) -> tuple[str, list[str]]:
     canonical, feeds = "", []
     for node in tree.css("link[rel][href]"):
         rel, kind = (node.attributes.get("rel") or "").lower().split(), (node.attributes.get("type") or "").lower()
+        if "canonical" not in rel and not ("alternate" in rel and kind in FEED_TYPES):
+            continue
         try:
             address = urljoin(url, (node.attributes.get("href") or "").strip()).partition("#")[0]
             same_host = urlsplit(address).netloc == urlsplit(url).netloc
         except ValueError:
             continue
-        if "canonical" in rel and same_host and not canonical:
-            canonical = address[:2000]
-        elif "alternate" in rel and kind in FEED_TYPES:
+        if "canonical" not in rel:
             feeds.append(address)
+        elif same_host and not canonical:
+            canonical = address[:2000]
     return canonical, feeds[:20]
 
 
