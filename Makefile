@@ -51,7 +51,7 @@ quality: .venv/installed-dev  ## How well the job types do on the gold data (GOL
 	@$(BIN)/python -m bench.quality $(GOLD)
 
 train-ner: .venv/installed  ## Make the model of names anew from the gold data (GOLD=folder)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-train.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r osint/ner/requirements.txt
 	@$(BIN)/python -m osint.ner.train $(GOLD)
 
 format: .venv/installed-dev  ## Format the code

@@ -27,6 +27,7 @@ TEXT_CHARS_MAX = 20_000_000
 PDF_PAGES_MAX = 5_000
 HTML_TYPES = ("text/html", "application/xhtml+xml")
 FEED_TYPES = ("application/rss+xml", "application/atom+xml")
+PLAIN_PATH = re.compile(r"/(?![/.])(?:(?!/\.)[^\s?#\\])*$")  # joins by being appended to the origin
 META_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
 
 
@@ -167,11 +168,15 @@ def read_html(page: Page, html: str, url: str) -> None:
 def links_of(tree: LexborHTMLParser, url: str) -> list[str]:
     base = tree.css_first("base[href]")
     start = urljoin(url, base.attributes.get("href") or "") if base else url
+    scheme, host = urlsplit(start)[:2]
+    origin = f"{scheme}://{host}"
     found = []
     hrefs = dict.fromkeys((anchor.attributes.get("href") or "").strip().partition("#")[0] for anchor in tree.css("a[href]"))
     for href in hrefs:  # each once: joining costs more than all the rest
         try:
-            link = href if href.startswith(("https://", "http://")) else urljoin(start, href)
+            link = (
+                href if href.startswith(("https://", "http://")) else f"{origin}{href}" if PLAIN_PATH.match(href) else urljoin(start, href)
+            )
             if link.startswith(("https://", "http://")) and len(link) <= 2000:
                 found.append(link)
         except ValueError:

@@ -25,14 +25,17 @@ def store_document(job: Job, url: str, page: Page, fields: dict[str, Any]) -> Do
         "content_type": page.content_type[:200], "charset": page.charset[:40], "title": page.title, "author": page.author, "published": page.published,
         "language": page.language, "text": page.text, "links": page.links, "problem": problem, "canonical_url": page.canonical_url,
     }  # fmt: skip
-    known = Document.objects.exclude(job=job).filter(url=url, problem="", fetched_at__lt=fields["fetched_at"])
-    known = known.filter(subject_id=job.subject_id) if job.subject_id is not None and not problem else known.none()
-    previous = known.order_by("-fetched_at").first()
+    made = {"subject_id": job.subject_id, "attempt": job.attempt, "is_current": True, **read, **fields}
+    if job.subject_id is None:
+        return Document.objects.update_or_create(job=job, url=url, defaults=made)[0]
+    captures = Document.objects.filter(subject_id=job.subject_id, url=url)
+    if not captures.exists():
+        return Document.objects.create(job=job, url=url, **made)
+    known = captures.exclude(job=job).filter(problem="", fetched_at__lt=fields["fetched_at"]).order_by("-fetched_at")
+    previous = known.first() if not problem else None
     changes = {"previous": previous, "diff": difference(previous.text, page.text)} if previous else {}
-    made = {"subject_id": job.subject_id, "attempt": job.attempt, "is_current": job.subject_id is None, **read, **fields, **changes}
-    document, _ = Document.objects.update_or_create(job=job, url=url, defaults=made)
-    if job.subject_id is not None:
-        choose_current(job.subject_id, url)
+    document, _ = Document.objects.update_or_create(job=job, url=url, defaults={**made, "is_current": False, **changes})
+    choose_current(job.subject_id, url)
     return document
 
 

@@ -23,7 +23,7 @@ from jobs.presentation import decorate, group_state
 from osint.forms import DecisionForm, InvestigateForm, SubjectForm, UploadForm
 from osint.investigation import investigate
 from osint.job_types.file_import import parameters_for
-from osint.models import Document, DuplicatePair, Entity, EventSource, Mention, Subject, TimelineEvent, Upload
+from osint.models import Document, DuplicatePair, Entity, EventSource, Mention, Subject, Upload
 from osint.search import search
 from osint.urllist import read_urls
 
@@ -166,7 +166,7 @@ def subject_timeline(request: HttpRequest, subject_id: uuid.UUID) -> HttpRespons
     events = list(rows[: EVENTS_SHOWN + 1])
     return of_subject(
         request, "subject_timeline.html", subject,
-        {"events": events[:EVENTS_SHOWN], "more": len(events) > EVENTS_SHOWN, "text": text, "precisions": dict(TimelineEvent.Precision.choices)},
+        {"events": events[:EVENTS_SHOWN], "more": len(events) > EVENTS_SHOWN, "text": text},
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from jobs import registry
 from jobs.manager import JobManager
 from jobs.models import Job
 from jobs.tracker import DirectOutlet, ProgressTracker
+from osint import sample_site
 from osint.models import Document, Subject
 
 
@@ -67,6 +68,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *args):
         pass
+
+
+@pytest.fixture
+def site(settings):
+    """The bundled site, on loopback; its address."""
+    server, base = sample_site.serve()
+    settings.FETCH_ALLOW_PRIVATE = [base.removeprefix("http://")]
+    yield base
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture

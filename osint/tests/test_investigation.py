@@ -13,21 +13,11 @@ from jobs.models import Artifact, Job, JobGroup, Notification
 from jobs.presentation import group_state
 from jobs.states import Status
 from jobs.tests.fixtures import ROOT, process_environment, wait_for
-from osint import sample_site
 from osint.investigation import investigate
 from osint.models import Subject
 from osint.tests.fixtures import add_document
 
 ORDER = ["web_scraping", "entity_extraction", "timeline_assembly", "duplicate_detection", "data_export", "pdf_generation"]
-
-
-@pytest.fixture
-def site(settings):
-    server, base = sample_site.serve()
-    settings.FETCH_ALLOW_PRIVATE = [base.removeprefix("http://")]
-    yield base
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.mark.django_db

@@ -26,15 +26,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.django_db(transaction=True)]
 NAMES = ("Anna Keller", "Jan Lindqvist", "María Ortega", "Tomáš Novák", "Kenji Sato", "Leila Haddad", "Anna Kellar", "Keller, Anna")
 
 
-@pytest.fixture
-def site(settings):
-    server, base = sample_site.serve()
-    settings.FETCH_ALLOW_PRIVATE = [base.removeprefix("http://")]
-    yield base
-    server.shutdown()
-    server.server_close()
-
-
 def fill(subject, documents=120, size=40):
     for n in range(documents):
         name = NAMES[n % len(NAMES)]

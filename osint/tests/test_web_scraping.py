@@ -23,15 +23,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture
-def site(settings):
-    server, base = sample_site.serve()
-    settings.FETCH_ALLOW_PRIVATE = [base.removeprefix("http://")]
-    yield base
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture
 def scrape(site, start_cluster, analyst):
     """Starts a scrape; the cluster is started after the site, whose address it must allow."""
     start_cluster()

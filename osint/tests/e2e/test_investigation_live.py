@@ -6,20 +6,10 @@ import pytest
 from django.contrib.auth.models import User
 from playwright.sync_api import expect
 
-from osint import sample_site
 from osint.models import DuplicatePair, Subject
 from osint.tests.fixtures import add_document, run_here
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture
-def site(settings):
-    server, base = sample_site.serve()
-    settings.FETCH_ALLOW_PRIVATE = [base.removeprefix("http://")]
-    yield base
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture
