@@ -1,7 +1,7 @@
 """One action on many jobs, each by itself: some may be refused, and the person is told of each."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,8 @@ class Outcome:
 
 
 def act(action: str, jobs: Iterable[Job], *, by: Any, reason: str = "") -> list[Outcome]:
-    """`action` is one of ACTIONS. The order of the outcomes is that of the jobs."""
-    one = {"cancel": cancel, "retry": retry}[action]
+    """`action` is one of ACTIONS, or `retry_items`. The order of the outcomes is that of the jobs."""
+    one = {"cancel": cancel, "retry": retry, "retry_items": retry_items}[action]
     return [one(job, by, reason) for job in jobs]
 
 
@@ -34,11 +34,19 @@ def cancel(job: Job, by: Any, reason: str) -> Outcome:
 
 
 def retry(job: Job, by: Any, reason: str) -> Outcome:
+    return asked(job, lambda: JobManager().retry_job(job.pk, by=by), "Waits for a worker")
+
+
+def retry_items(job: Job, by: Any, reason: str) -> Outcome:
+    return asked(job, lambda: JobManager().retry_items(job.pk, by=by), "A new job takes up what failed")
+
+
+def asked(job: Job, ask: Callable[[], Any], said: str) -> Outcome:
     try:
-        JobManager().retry_job(job.pk, by=by)
+        ask()
     except (NotAllowed, UnknownJobType, InvalidParameters, Job.DoesNotExist) as error:
         return Outcome(job, False, str(error))
-    return Outcome(job, True, "Waits for a worker")
+    return Outcome(job, True, said)
 
 
 def ids_of(values: Iterable[str]) -> list[uuid.UUID]:

@@ -8,6 +8,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from jobs import registry
+from jobs.failures import with_failure
 from jobs.models import Job
 from jobs.states import Priority, Status
 
@@ -50,6 +51,7 @@ class JobFilter(filters.FilterSet):
     by = filters.CharFilter(field_name="created_by__username", lookup_expr="exact", label="Started by")
     subject = filters.UUIDFilter(field_name="subject_id", label="Subject")
     group = filters.UUIDFilter(field_name="group_id", label="Group")
+    failure = filters.CharFilter(method="by_failure", label="Failure", max_length=16)
     since = filters.ChoiceFilter(choices=list(PERIODS.items()), method="by_period", label="Created")
     created_after = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte", label="Created from")
     created_before = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt", label="Created before")
@@ -65,6 +67,9 @@ class JobFilter(filters.FilterSet):
         for value in values:
             wanted |= state_query(value)
         return jobs.filter(wanted)
+
+    def by_failure(self, jobs: QuerySet, name: str, value: str) -> QuerySet:
+        return jobs.filter(with_failure(value))
 
     def by_priority(self, jobs: QuerySet, name: str, values: list[str]) -> QuerySet:
         return jobs.filter(priority__in=[Priority[value] for value in values]) if values else jobs

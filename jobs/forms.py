@@ -54,3 +54,8 @@ class BulkForm(forms.Form):
 
 class CancelForm(forms.Form):
     reason = forms.CharField(required=False, max_length=300, strip=True)
+
+
+class AcknowledgeForm(forms.Form):
+    note = forms.CharField(required=False, max_length=300, strip=True)
+    again = forms.BooleanField(required=False)

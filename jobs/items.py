@@ -14,17 +14,19 @@ from django.db import connection
 from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
+from jobs import failures
 from jobs.errors import JobCancelled, Kind
+from jobs.failures import mark_of
 from jobs.models import Job, JobCheckpoint, JobItem
 
 KEY_BYTES_MAX = 2000
 Outcome = JobItem.Outcome
 
 _ITEM = """
-    INSERT INTO jobs_jobitem (job_id, key, outcome, kind, reason, attempt, at)
-    SELECT %s, %s, %s, %s, %s, %s, %s FROM jobs_job WHERE id = %s AND status = 'RUNNING' AND attempt = %s
+    INSERT INTO jobs_jobitem (job_id, key, outcome, kind, reason, failure, attempt, at)
+    SELECT %s, %s, %s, %s, %s, %s, %s, %s FROM jobs_job WHERE id = %s AND status = 'RUNNING' AND attempt = %s
     ON CONFLICT (job_id, key) DO UPDATE SET outcome = excluded.outcome, kind = excluded.kind, reason = excluded.reason,
-        attempt = excluded.attempt, at = excluded.at
+        failure = excluded.failure, attempt = excluded.attempt, at = excluded.at
     WHERE jobs_jobitem.outcome <> 'ok' OR excluded.outcome = 'ok'"""
 _CHECKPOINT = """
     INSERT INTO jobs_jobcheckpoint (job_id, key, value, attempt, at)
@@ -53,7 +55,12 @@ def record_many(job_id: uuid.UUID, attempt: int, rows: Sequence[tuple[str, str, 
     """Write (key, outcome, kind, reason) rows; returns how many were taken."""
     pk = bound(Job._meta.pk, job_id)
     now = bound(JobItem._meta.get_field("at"), timezone.now())
-    values = [(pk, key, outcome, kind, reason[:500], attempt, now, pk, attempt) for key, outcome, kind, reason in rows]
+    marks = [mark_of(kind, reason, key=key) if outcome == Outcome.FAILED else None for key, outcome, kind, reason in rows]
+    failures.keep(filter(None, marks))
+    values = [
+        (pk, key, outcome, kind, reason[:500], mark.fingerprint if mark else "", attempt, now, pk, attempt)
+        for (key, outcome, kind, reason), mark in zip(rows, marks, strict=True)
+    ]
     with connection.cursor() as cursor:
         if len(values) == 1:
             cursor.execute(_ITEM, values[0])

@@ -19,7 +19,7 @@ from django.db.models import F, Q, QuerySet
 from django.dispatch import Signal
 from django.utils import timezone
 
-from jobs import broker, conf, items, live, registry, sql
+from jobs import broker, conf, failures, items, live, registry, sql
 from jobs.errors import InvalidParameters, InvalidResult, Kind, NotAllowed, QuotaExceeded
 from jobs.models import Job, JobAttempt, JobDependency, JobGroup, JobLog, as_uuid
 from jobs.states import Level, Priority, Status
@@ -47,6 +47,7 @@ FRESH: dict[str, Any] = {
     "error_traceback": "",
     "error_kind": "",
     "error_advice": "",
+    "failure": "",
     "pause_reason": "",
 }
 NOT_PAUSED = {"pause_requested_at": None, "pause_reason": "", "paused_by": ""}  # fmt: skip
@@ -82,6 +83,7 @@ class Ended:
     created_by_id: int | None
     detail: str
     group_id: uuid.UUID | None = None
+    failure: str = ""
 
 
 class JobManager:
@@ -331,7 +333,9 @@ class JobManager:
         chooses `retry_at`. `counted=False` puts the job back without spending its budget.
         """
         message = str(error) or type(error).__name__
+        mark = failures.mark_of(kind, message, traceback=traceback)
         changes: dict[str, Any] = {
+            "failure": mark.fingerprint,
             "error_message": message[:5000],
             "error_traceback": shorten(traceback, conf.get("traceback_chars_max")),
             "error_kind": kind,
@@ -349,6 +353,7 @@ class JobManager:
             line = {"level": Level.WARNING, "message": f"{message}. Tried again at {when}"[:2000]}
             outcome = JobAttempt.Outcome.LOST if kind == Kind.LOST else JobAttempt.Outcome.FAILED
         attempt_fields |= {"error_kind": kind, "error_message": message[:5000]}
+        failures.keep([mark])
         return self._end(running(job_id, attempt) | NOT_CANCELLED, outcome, changes, line, attempt_fields, message)
 
     def put_back(
@@ -409,7 +414,9 @@ class JobManager:
             self._write_log(job_id, seq, attempt, [line])
             self._announce(job_id, status, revision)
             if status != Status.PENDING:
-                told = Ended(job_id, status, attempt, name, created_by_id, detail, group_id and as_uuid(group_id))
+                told = Ended(
+                    job_id, status, attempt, name, created_by_id, detail, group_id and as_uuid(group_id), changes.get("failure", "")
+                )
                 job_ended.send(sender=JobManager, ended=told)
                 self._settle_others(told)
             elif changes["run_after"] <= timezone.now():

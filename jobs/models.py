@@ -89,6 +89,7 @@ class Job(models.Model):
     error_traceback = models.TextField(blank=True)
     error_kind = models.CharField(max_length=16, blank=True)
     error_advice = models.CharField(max_length=300, blank=True)
+    failure = models.CharField(max_length=16, blank=True, help_text="Fingerprint of its error; empty when it has none.")
     retry_count = models.PositiveIntegerField(default=0, help_text="Counted failures; the budget of max_retries.")
     max_retries = models.PositiveIntegerField(default=4)
 
@@ -144,6 +145,7 @@ class Job(models.Model):
             models.Index(fields=("-created_at", "-id"), name="job_created"),
             models.Index(fields=("-completed_at",), name="job_completed", condition=Q(completed_at__isnull=False)),
             models.Index(fields=("created_by", "status"), name="job_open_by_creator", condition=Q(status__in=sorted(OPEN))),
+            models.Index(fields=("completed_at", "failure"), name="job_failed", condition=Q(status=Status.FAILED)),
             models.Index(fields=("queue_name", "priority", "run_after"), name="job_due", condition=CLAIMABLE),
             models.Index(
                 fields=("queue_name", "priority", "created_by", "run_after"),
@@ -249,6 +251,7 @@ class JobItem(models.Model):
     outcome = models.CharField(max_length=7, choices=Outcome.choices)
     kind = models.CharField(max_length=16, blank=True, help_text="Kind of the error; empty unless failed.")
     reason = models.CharField(max_length=500, blank=True)
+    failure = models.CharField(max_length=16, blank=True, help_text="Fingerprint of the reason; empty unless failed.")
     attempt = models.PositiveIntegerField(default=0)
     at = models.DateTimeField(default=timezone.now)
 
@@ -257,10 +260,37 @@ class JobItem(models.Model):
     class Meta:
         ordering = ("job", "id")
         constraints = (models.UniqueConstraint(fields=("job", "key"), name="item_once_per_key"),)
-        indexes = (models.Index(fields=("job", "outcome", "id"), name="item_by_outcome"),)
+        indexes = (
+            models.Index(fields=("job", "outcome", "id"), name="item_by_outcome"),
+            models.Index(fields=("at", "failure"), name="item_failed", condition=Q(outcome="failed")),
+        )
 
     def __str__(self) -> str:
         return f"{self.key[:80]}: {self.outcome}"
+
+
+class FailureGroup(models.Model):
+    """Failures of jobs and items that are alike (`jobs.failures`). What it says may come from a job of anybody, so it is
+    shown only to people who may see a job that failed in this way."""
+
+    fingerprint = models.CharField(primary_key=True, max_length=16, editable=False)
+    kind = models.CharField(max_length=16)
+    exception = models.CharField(max_length=100, blank=True)
+    place = models.CharField(max_length=200, blank=True, help_text="The remote host, or the topmost frame of our own code.")
+    text = models.CharField(max_length=300, help_text="The message, with … for what varies.")
+    first_seen = models.DateTimeField(default=timezone.now)
+    acknowledged_at = models.DateTimeField(null=True, blank=True, help_text="It needs nobody until it comes back after this.")
+    acknowledged_by = models.CharField(max_length=150, blank=True)
+    note = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        ordering = ("-first_seen",)
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.text}" if self.place and "/" not in self.place else self.text
+
+    def get_absolute_url(self) -> str:
+        return reverse("failure-detail", args=[self.pk])
 
 
 class JobCheckpoint(models.Model):
@@ -381,6 +411,8 @@ class Notification(models.Model):
     attempt = models.PositiveIntegerField()
     status = models.CharField(max_length=9, choices=Status.choices)
     text = models.CharField(max_length=500)
+    failure = models.CharField(max_length=16, blank=True, help_text="While it is unread, failures of this fingerprint are told in it.")
+    count = models.PositiveIntegerField(default=1, help_text="Jobs that it tells of.")
     created_at = models.DateTimeField(default=timezone.now)
     read_at = models.DateTimeField(null=True, blank=True)
     mail_due_at = models.DateTimeField(null=True, blank=True, help_text="When a mail of it is tried next; empty when none is due.")
@@ -399,6 +431,8 @@ class Notification(models.Model):
         return self.text
 
     def get_absolute_url(self) -> str:
+        if self.count > 1:
+            return reverse("failure-detail", args=[self.failure])
         return (self.group or self.job).get_absolute_url()
 
 

@@ -66,18 +66,37 @@ class JobNotificationService:
         """
         if ended.created_by_id is None:
             return
-        text = f"{ended.name}: {ended.detail or ended.status.label.lower()}"[:500]
-        row = Notification(
-            user_id=ended.created_by_id, job_id=ended.job_id, attempt=ended.attempt, status=ended.status, text=text, group=group
-        )  # fmt: skip
-        if ended.status == Status.FAILED:
-            row.mail_due_at = row.created_at
-        sql.insert([row], ignore_conflicts=True)
+        row = self.told_with_others(ended) if ended.failure and group is None else None
+        if row is None:
+            text = f"{ended.name}: {ended.detail or ended.status.label.lower()}"[:500]
+            row = Notification(
+                user_id=ended.created_by_id, job_id=ended.job_id, attempt=ended.attempt, status=ended.status, text=text, group=group,
+                failure=ended.failure,
+            )  # fmt: skip
+            if ended.status == Status.FAILED:
+                row.mail_due_at = row.created_at
+            sql.insert([row], ignore_conflicts=True)
         message = {
-            "type": "notification", "id": str(row.pk), "job": str(ended.job_id), "status": ended.status, "text": text,
-            "url": group.get_absolute_url() if group else reverse("job-detail", args=[ended.job_id]),
+            "type": "notification", "id": str(row.pk), "job": str(ended.job_id), "status": ended.status, "text": row.text,
+            "unread": Notification.objects.filter(user_id=ended.created_by_id, read_at=None).count(),
+            "url": group.get_absolute_url() if group else row_url(row, ended),
         }  # fmt: skip
         transaction.on_commit(lambda: live.publish(f"user.{ended.created_by_id}", message), robust=True)
+
+    def told_with_others(self, ended: Ended) -> Notification | None:
+        """The unread notification of a failure like this one, which now tells of this one too; None where there is none.
+
+        The count is read from the jobs, so telling twice of one end changes nothing. Its mail, if it was sent, is not sent again.
+        """
+        unread = Notification.objects.filter(user_id=str(ended.created_by_id), failure=ended.failure, group=None, read_at=None)
+        row = unread.select_related("job").exclude(job_id=ended.job_id).order_by("created_at").first()
+        if row is None or row.job.completed_at is None:
+            return None
+        alike = Job.objects.filter(created_by=ended.created_by_id, failure=ended.failure, status=Status.FAILED)
+        row.count = max(row.count, alike.filter(completed_at__gte=row.job.completed_at).count())
+        row.text = f"{words.count(row.count, 'job')} failed in the same way: {ended.detail}"[:500]
+        row.save(update_fields=["count", "text"])
+        return row
 
     def send_email_notification(self, user_email: str, job: Job) -> int:
         """A plain mail about the end of `job`; returns the number of mails sent (0 or 1).
@@ -125,6 +144,10 @@ class JobNotificationService:
             row.save(update_fields=["mail_tries", "mail_error", "mail_due_at"])
             if not later:
                 JobManager().note(row.job_id, f"The mail about this could not be sent in {row.mail_tries} tries: {row.mail_error}")
+
+
+def row_url(row: Notification, ended: Ended) -> str:
+    return row.get_absolute_url() if row.count > 1 else reverse("job-detail", args=[ended.job_id])
 
 
 def one_line(text: str) -> str:

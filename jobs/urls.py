@@ -24,6 +24,10 @@ urlpatterns = [
     path("groups/<uuid:group_id>/", views.group_detail, name="group-detail"),
     path("groups/<uuid:group_id>/cancel/", views.group_cancel, name="group-cancel"),
     path("groups/<uuid:group_id>/retry/", views.group_retry, name="group-retry"),
+    path("failures/", views.failure_list, name="failure-list"),
+    path("failures/<str:fingerprint>/", views.failure_detail, name="failure-detail"),
+    path("failures/<str:fingerprint>/acknowledge/", views.failure_acknowledge, name="failure-acknowledge"),
+    path("failures/<str:fingerprint>/retry-items/", views.failure_retry_items, name="failure-retry-items"),
     path("artifacts/<uuid:artifact_id>/", views.artifact, name="artifact"),
     path("notifications/", views.notifications, name="notifications"),
 ]

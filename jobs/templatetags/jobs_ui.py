@@ -50,3 +50,11 @@ def badge(shown: Any) -> dict[str, Any]:
 @register.simple_tag
 def icon(name: str) -> str:
     return format_html('<svg class="icon" aria-hidden="true"><use href="{}#{}"></use></svg>', static("icons.svg"), name)
+
+
+@register.inclusion_tag("jobs/_bars.html")
+def bars(counts: list[int], noun: str) -> dict[str, Any]:
+    """A chart of counts over equal spans of time, the oldest first; of failures."""
+    top = max(counts, default=0)
+    shown = [{"x": n * 10, "y": 90 - 84 * count / top, "h": 84 * count / top} for n, count in enumerate(counts) if count]
+    return {"bars": shown, "width": 10 * len(counts), "says": f"{words.count(sum(counts), noun)}, at most {top:,} in one of the bars"}

@@ -13,7 +13,7 @@ if (zone && !document.cookie.split("; ").includes(`tz=${zone}`)) {
 
 function notify(message) {
   const unread = document.querySelector("[data-unread]");
-  if (unread) { unread.hidden = false; unread.textContent = Number(unread.textContent) + 1; }
+  if (unread) { unread.hidden = false; unread.textContent = message.unread; }
   const toast = document.createElement("div");
   toast.className = `toast ${message.status.toLowerCase()}`;
   const link = document.createElement("a");
