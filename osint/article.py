@@ -2,6 +2,7 @@
 
 import re
 from contextlib import suppress
+from copy import deepcopy
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +14,7 @@ from trafilatura.metadata import examine_meta, extract_author, extract_meta_json
 from trafilatura.settings import Document, set_date_params
 from trafilatura.utils import is_dubious_html, repair_faulty_html
 from trafilatura.xml import delete_element
+from trafilatura.xpaths import BODY_XPATH
 
 PARSER = HTMLParser(collect_ids=False, default_doctype=False, encoding="utf-8", remove_comments=True, remove_pis=True)
 PARSER.set_element_class_lookup(ElementDefaultClassLookup(element=HtmlElement, comment=HtmlComment))
@@ -20,8 +22,7 @@ PARSER.set_element_class_lookup(ElementDefaultClassLookup(element=HtmlElement, c
 BOX_CHARS_MAX = 1_000  # what holds more text than this is no box beside the article, whatever its class says
 BOX_SHARE_MAX = 0.3  # of the text in paragraphs; all boxes together take out no more
 OWN_CHARS = 200
-SHORT_CHARS = 500  # a text shorter than this is read again in balanced mode
-ENOUGH_CHARS = 1_000
+SHORT_CHARS = 500  # a text shorter than this is read again with more care
 HEAD_LINES = 3
 HEAD_CHARS = 120
 POINTER_WORDS = 20
@@ -80,14 +81,12 @@ DATELINE = re.compile(
 BYLINE = re.compile(r"^(?:By|BY|by)(?:,? (?:[^\W\d_a-z][\w.'’-]*|and|de|van|von|der|&)){1,8}$")
 
 
-def article(html: str, url: str) -> Document | None:
-    """A trafilatura document (text, title, author, date), or None where the page is no HTML.
+def article(tree: HtmlElement, html: str, url: str) -> Document | None:
+    """A trafilatura document (text, title, author, date), or None where the page is no HTML. Its tree is used up.
 
     Metadata are read from the whole page; then other posts and boxes are taken out of it, and its text is extracted.
-    Precision mode leaves out more, so that a text that comes out short is compared with balanced mode's.
     """
-    tree = parse(html)
-    if tree is None:
+    if is_dubious_html(html[:50].lower()) and len(tree) < 2:  # as trafilatura judges it
         return None
     strip_elements(tree, *NO_TEXT_TAGS, with_tail=False)
     document = metadata(tree, url)
@@ -98,23 +97,18 @@ def article(html: str, url: str) -> Document | None:
     drop_teasers(tree)
     join_parts(tree)
     drop_boxes(tree)
-    text = extracted(tree, url, precision=True)
-    if len(text) < SHORT_CHARS:
-        balanced = extracted(tree, url, precision=False)
-        text = balanced if len(balanced) > 2 * len(text) else text
+    text = extracted(tree, url)
     lines = without_head([line for line in text.split("\n") if line.strip()], titles, known)
     document.text = "\n".join(line for line in without_closing(lines) if not is_pointer(line))
     return document
 
 
 def parse(html: str) -> HtmlElement | None:
-    """As trafilatura's load_html, but with one class for all elements: lxml.html asks Python for the class of each one."""
-    beginning = html[:50].lower()
+    """As trafilatura parses, but with one class for all elements: lxml.html asks Python for the class of each one. None for nothing."""
     try:
-        tree = document_fromstring(repair_faulty_html(html, beginning).encode("utf-8", "surrogatepass"), parser=PARSER)
+        return document_fromstring(repair_faulty_html(html, html[:50].lower()).encode("utf-8", "surrogatepass"), parser=PARSER)
     except ParserError:
         return None
-    return None if is_dubious_html(beginning) and len(tree) < 2 else tree
 
 
 def metadata(tree: HtmlElement, url: str) -> Document:
@@ -130,14 +124,34 @@ def metadata(tree: HtmlElement, url: str) -> Document:
     return found
 
 
-def extracted(tree: HtmlElement, url: str, *, precision: bool) -> str:
-    """Without trafilatura's comparison with other extractors where enough is found: it costs a third and changes nothing there."""
-    for fast in (True, False):
-        found: Any = bare_extraction(tree, url=url, include_comments=False, favor_precision=precision, fast=fast)
-        text = (found.text or "") if found is not None else ""
-        if len(text) >= ENOUGH_CHARS:
-            break
+def extracted(tree: HtmlElement, url: str) -> str:
+    """In precision mode, which leaves out more: from the part that looks like the body alone, which is cheaper, else from the
+    whole page, compared with other extractors. A text that comes out short is compared with balanced mode's as well, but not
+    with jusText's, which would take as long as ten pages."""
+    body = body_of(tree)
+    text = text_of(body, url, precision=True, fast=True) if body is not None else ""
+    if len(text) < SHORT_CHARS:
+        text = text_of(tree, url, precision=True, fast=False)
+    if len(text) < SHORT_CHARS:
+        balanced = text_of(tree, url, precision=False, fast=True)
+        text = balanced if len(balanced) > 2 * len(text) else text
     return text
+
+
+def text_of(tree: HtmlElement, url: str, *, precision: bool, fast: bool) -> str:
+    found: Any = bare_extraction(tree, url=url, include_comments=False, favor_precision=precision, fast=fast)
+    return (found.text or "") if found is not None else ""
+
+
+def body_of(tree: HtmlElement) -> HtmlElement | None:
+    """A page that has nothing but a copy of what trafilatura would take for the body; None where it finds none."""
+    body = next((found[0] for expression in BODY_XPATH if (found := expression(tree))), None)
+    if body is None:
+        return None
+    page = PARSER.makeelement("html")
+    page.append(PARSER.makeelement("body"))
+    page[0].append(deepcopy(body))
+    return page
 
 
 def drop_teasers(tree: HtmlElement) -> None:

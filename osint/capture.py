@@ -6,19 +6,21 @@ import io
 import json
 import re
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urljoin, urlsplit
 
 import py3langid
-from selectolax.lexbor import LexborHTMLParser
+from htmldate.extractors import month_words
+from lxml.html import HtmlElement
 from trafilatura.utils import detect_encoding
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
-from osint.article import article
-from osint.fetching import Fetched
+from osint.article import article, parse
+from osint.fetching import Fetched, tls_context
 from osint.walls import wall_in
 
 GZIP_LEVEL = 3
@@ -148,51 +150,51 @@ def to_text(content: bytes, declared: str) -> tuple[str, str]:
 
 
 def read_html(page: Page, html: str, url: str) -> None:
-    tree = LexborHTMLParser(html)
+    tree = parse(html)
+    if tree is None:
+        page.problem = "empty"
+        return
     page.links = list(dict.fromkeys(links_of(tree, url)))[:LINKS_MAX]
     page.canonical_url, page.feeds = named_addresses(tree, url)
-    root = tree.root
-    page.language = ((root.attributes.get("lang") if root else None) or "").split("-")[0].lower()[:12]
-    found = article(html, url)
+    page.language = (tree.get("lang") or "").split("-")[0].lower()[:12]
+    page.title = clean(tree.findtext(".//title") or "")[:500]
+    found = article(tree, html, url)
     if found is not None:
         page.text = found.text or ""
-        page.title = clean(found.title or "")[:500]
+        page.title = clean(found.title or "")[:500] or page.title
         page.author = clean(found.author or "")[:300]
         page.published = (found.date or "")[:40]
-    if not page.title:
-        title = tree.css_first("title")
-        page.title = clean(title.text(strip=True))[:500] if title else ""
-    page.problem = wall_in(tree, html, page.title, page.text, url)
+    page.problem = wall_in(html, page.title, page.text, url)
 
 
-def links_of(tree: LexborHTMLParser, url: str) -> list[str]:
-    base = tree.css_first("base[href]")
-    start = urljoin(url, base.attributes.get("href") or "") if base else url
+def links_of(tree: HtmlElement, url: str) -> list[str]:
+    base = tree.find(".//base[@href]")
+    start = urljoin(url, base.get("href")) if base is not None else url
     scheme, host = urlsplit(start)[:2]
     origin = f"{scheme}://{host}"
     found = []
-    hrefs = dict.fromkeys((anchor.attributes.get("href") or "").strip().partition("#")[0] for anchor in tree.css("a[href]"))
+    hrefs = dict.fromkeys((anchor.get("href") or "").strip().partition("#")[0] for anchor in tree.iter("a"))
     for href in hrefs:  # each once: joining costs more than all the rest
         try:
             link = (
                 href if href.startswith(("https://", "http://")) else f"{origin}{href}" if PLAIN_PATH.match(href) else urljoin(start, href)
             )
-            if link.startswith(("https://", "http://")) and len(link) <= 2000:
+            if href and link.startswith(("https://", "http://")) and len(link) <= 2000:
                 found.append(link)
         except ValueError:
             continue
     return found
 
 
-def named_addresses(tree: LexborHTMLParser, url: str) -> tuple[str, list[str]]:
+def named_addresses(tree: HtmlElement, url: str) -> tuple[str, list[str]]:
     """(canonical address, addresses of feeds) that the head names; a canonical one of another host is not believed."""
     canonical, feeds = "", []
-    for node in tree.css("link[rel][href]"):
-        rel, kind = (node.attributes.get("rel") or "").lower().split(), (node.attributes.get("type") or "").lower()
+    for node in tree.iter("link"):
+        rel, kind = (node.get("rel") or "").lower().split(), (node.get("type") or "").lower()
         if "canonical" not in rel and not ("alternate" in rel and kind in FEED_TYPES):
             continue
         try:
-            address = urljoin(url, (node.attributes.get("href") or "").strip()).partition("#")[0]
+            address = urljoin(url, (node.get("href") or "").strip()).partition("#")[0]
             same_host = urlsplit(address).netloc == urlsplit(url).netloc
         except ValueError:
             continue
@@ -269,11 +271,10 @@ class Evidence:
 
 
 def warm_up() -> None:
-    """Has trafilatura and htmldate load their tables and compile their patterns, which takes longer than twenty pages."""
+    """Has trafilatura, htmldate and py3langid load their tables and compile their patterns, which takes longer than twenty pages."""
     words = "<p>The group was founded as a broker of grain cargoes and has owned vessels for many years, as the register shows.</p>" * 8
-    read_body(
-        f"<html><body><article><h1>A page</h1>{words}<span>Published on May 4, last year</span></article></body></html>".encode(),
-        "text/html",
-        "",
-    )
+    read_body(f"<html><body><article><h1>A page</h1>{words}<time>some day</time></article></body></html>".encode(), "text/html", "")
     py3langid.classify("warm")
+    month_words()
+    tls_context()
+    import_module("anyio._backends._asyncio")

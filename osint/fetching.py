@@ -224,9 +224,15 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
 
 
+@cache
+def tls_context() -> ssl.SSLContext:
+    """Made once: reading the certificates of the system takes 20 ms."""
+    return ssl.create_default_context()
+
+
 def guarded_transport(connections: int) -> httpx.AsyncHTTPTransport:
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-    transport = httpx.AsyncHTTPTransport(http2=True, trust_env=False, limits=limits, verify=ssl.create_default_context())
+    transport = httpx.AsyncHTTPTransport(http2=True, trust_env=False, limits=limits, verify=tls_context())
     # httpx has no public way to pass a network backend; a contract test pins this attribute
     transport._pool._network_backend = GuardedBackend()  # type: ignore[attr-defined]
     return transport

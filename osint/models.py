@@ -7,7 +7,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from django.conf import settings
-from django.db import models
+from django.db import connection, models
 from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
@@ -58,8 +58,11 @@ def subject_of(job: Job) -> UUID:
 
 
 def lock_subject(subject_id: UUID | None) -> None:
-    """First thing in a transaction that stores results: jobs on the same subject store one after the other."""
-    if subject_id is not None:
+    """First thing in a transaction that stores results: jobs on the same subject store one after the other.
+
+    Transactions on SQLite are IMMEDIATE, so there they do anyway.
+    """
+    if subject_id is not None and connection.features.has_select_for_update:
         Subject.objects.select_for_update().filter(pk=subject_id).values_list("pk").first()
 
 

@@ -16,7 +16,6 @@ from typing import IO, Any
 from xml.sax.saxutils import escape, quoteattr
 
 import orjson
-import xlsxwriter
 from django import forms
 from django.db import transaction
 from django.db.models import QuerySet
@@ -257,6 +256,8 @@ def as_cell(value: Any) -> Any:
 
 def write_xlsx(export: Export) -> Iterator[File]:
     """A sheet a table; a table with more rows than a sheet holds goes on in the next. Text is text, never a formula or a link."""
+    import xlsxwriter  # only here: each worker would carry it
+
     file = export.file("export.xlsx", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet")
     options = {
         "constant_memory": True,

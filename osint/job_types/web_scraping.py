@@ -447,7 +447,7 @@ class Scrape:
             waiting = iter(pages)
             async with hosts, asyncio.TaskGroup() as group:
                 # while some pages are parsed, the next ones are fetched; the host itself is never asked for more at once
-                for _ in range(fetcher.per_host + HELPERS):
+                for _ in range(fetcher.per_host + 2 * HELPERS):
                     group.create_task(self.fetch_some(fetcher, host, waiting))
 
         try:

@@ -2,6 +2,7 @@
 
 import hashlib
 from datetime import UTC, datetime
+from urllib.parse import urljoin
 
 import pytest
 from warcio.archiveiterator import ArchiveIterator
@@ -32,6 +33,14 @@ def test_an_article_is_read():
     assert "Nav" not in page.text
     assert (page.title, page.author, page.published, page.language) == ("Titel", "Anna Keller", "2023-06-15", "de")
     assert page.links == ["https://example.org/x", "https://example.org/b?c=d"]
+
+
+@pytest.mark.parametrize("href", [
+    "/a", "/a/b.html", "/a;b=c", "/a//b", "//other.example/x", "/./a", "/a/../b", "/a/.b", "/a?b=c", "?b", "b", "../b", "/a b", "/..", "/\\evil.example/x",
+])  # fmt: skip
+def test_a_link_is_joined_as_the_standard_library_does(href):
+    page = read_page(fetched(ARTICLE.replace("/x", href).encode()))
+    assert urljoin("https://example.org/a", href) in page.links
 
 
 @pytest.mark.parametrize(
