@@ -24,7 +24,7 @@ from django_q.conf import Conf
 from django_q.signals import post_spawn
 from django_q.worker import worker as q2_worker
 
-from jobs import broker, conf, live, queue, registry
+from jobs import broker, conf, forecast, live, queue, registry
 from jobs.child import die_with
 from jobs.manager import JobManager
 from jobs.models import Job, WorkerProcess
@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 _context = multiprocessing.get_context("fork")
 STARTING_S = 30.0  # a sentinel that forks its first workers does not beat yet
 REPLACED_MAX, REPLACED_WITHIN_S = 5, 30.0  # more new sentinels than this in this time, and the cluster gives up
+USUAL_STEPS = 3  # without progress for so many usual steps a job is stalled
 HOLDS_A_TICK = 2000  # rows whose reason is looked at each second
 
 
@@ -304,6 +305,7 @@ class Ticker:
         self.host = os.uname().nodename
         self.rescuer = Rescuer()
         self.cpu = CpuMean()
+        self.patiences: dict[str, tuple[float, float]] = {}  # type → (when it was looked up, seconds)
 
     def tick(self, generations: list[Generation]) -> None:
         self.cpu.look(time.monotonic(), *cpu_seconds())
@@ -311,6 +313,7 @@ class Ticker:
         idle = idle_workers(generations[0].id)
         admission = ResourceManager().admission(self.queue, self.host, hot=self.cpu.hot)
         self.say_holds(admission)
+        self.say_stalls()
         self.clamp()
         self.rescuer.sweep()
         live.publish("jobs", {"type": "queue.stats"})
@@ -344,6 +347,27 @@ class Ticker:
                     wanted.setdefault(why, []).append(pk)
         for reason, ids in wanted.items():
             JobManager().hold(ids, reason)
+
+    def say_stalls(self) -> None:
+        """Which running jobs of our queue make no progress, by what steps of their type usually take."""
+        least = conf.get("stalled_min_s")
+        now = timezone.now()
+        rows = Job.objects.running().filter(queue_name=self.queue, stalled_at=None, cancel_requested_at=None, pause_requested_at=None)
+        for job in rows.filter(progress_at__lte=now - timedelta(seconds=least)):
+            silent = (now - (job.progress_at or now)).total_seconds()
+            if silent >= max(least, self.patience(job.job_type)):
+                JobManager().mark_stalled(job, silent)
+
+    def patience(self, job_type: str) -> float:
+        """Seconds without progress that are usual for a type; looked up once a minute."""
+        kind = registry.find(job_type)
+        if kind and kind.stalled_after_s is not None:
+            return kind.stalled_after_s
+        known = self.patiences.get(job_type)
+        if known is None or time.monotonic() - known[0] > 60:
+            found = forecast.usual(job_type)
+            known = self.patiences[job_type] = (time.monotonic(), USUAL_STEPS * found.step_s if found else 0.0)
+        return known[1]
 
     def clamp(self) -> None:
         """Whatever the clock did when it was written: no retry is further away than the longest legal delay, and what

@@ -44,6 +44,8 @@ DEFAULTS: dict[str, Any] = {
     "sample_interval_s": 1.0,
     # Above 70 % of the memory limit a job is measured this often.
     "sample_close_s": 0.05,
+    # A running job without progress for three of its usual steps, and for so long at least, is stalled.
+    "stalled_min_s": 60.0,
     # The lease: a counter raised this often, a job is lost when it stands still for so long.
     "beat_interval_s": 2.0,
     "lease_s": 10.0,

@@ -18,6 +18,7 @@ STATES = {
     "held": "Held",
     "retrying": "Retrying",
     "running": "Running",
+    "stalled": "Stalled",
     "completed": "Completed",
     "failed": "Failed",
     "cancelled": "Cancelled",
@@ -28,6 +29,7 @@ SORTS = {
     "-created": "-created_at", "created": "created_at", "-ended": "-completed_at", "ended": "completed_at",
     "-priority": "-priority", "priority": "priority", "name": "name", "-name": "-name",
 }  # fmt: skip
+FIRST_SORT = "-created_at"
 
 
 def state_query(state: str) -> Q:
@@ -38,6 +40,8 @@ def state_query(state: str) -> Q:
         return pending & ~Q(hold_reason="")
     if state == "retrying":
         return retrying
+    if state == "stalled":
+        return Q(status=Status.RUNNING, stalled_at__isnull=False)
     if state == "waiting":
         return pending & Q(hold_reason="") & ~retrying
     return Q(status=state.upper())
@@ -82,7 +86,16 @@ class JobFilter(filters.FilterSet):
         return jobs.filter(Q(name__icontains=text) | Q(error_message__icontains=text)) if text else jobs
 
     def in_order(self, jobs: QuerySet, name: str, value: str) -> QuerySet:
-        return jobs.order_by(SORTS[value], "-id")
+        """Ordered by the time of their end, only jobs that have one are there: databases differ in where the others would stand."""
+        column = SORTS[value]
+        if column.endswith("completed_at"):
+            jobs = jobs.filter(completed_at__isnull=False)
+        return jobs.order_by(column, "-id" if column.startswith("-") else "id")
+
+    @property
+    def order(self) -> str:
+        """The column that the rows are ordered by."""
+        return SORTS.get(self.form.cleaned_data.get("sort") or "", FIRST_SORT)
 
 
 def filtered(data: Any, jobs: QuerySet) -> tuple[JobFilter, list[str]]:

@@ -5,6 +5,7 @@ from typing import Any
 from django import forms
 
 from jobs.bulk import ACTIONS
+from jobs.models import MailWish
 from jobs.queries import subjects_of
 from jobs.states import Priority
 
@@ -45,7 +46,8 @@ class RetryForm(forms.Form):
 class BulkForm(forms.Form):
     """An action on chosen jobs, or on all that a filter matches."""
 
-    action = forms.ChoiceField(choices=list(ACTIONS.items()))
+    action = forms.ChoiceField(choices=[(name, action.label) for name, action in ACTIONS.items()])
+    priority = forms.TypedChoiceField(coerce=int, choices=Priority.choices, required=False, empty_value=None)
     query = forms.CharField(required=False, max_length=4000)
     everything = forms.BooleanField(required=False)
     confirmed = forms.BooleanField(required=False)
@@ -54,6 +56,32 @@ class BulkForm(forms.Form):
 
 class CancelForm(forms.Form):
     reason = forms.CharField(required=False, max_length=300, strip=True)
+
+
+class MailForm(forms.Form):
+    """Of what a person gets mail, with a field for each subject that they may see."""
+
+    mail = forms.ChoiceField(choices=MailWish.Mail.choices, initial=MailWish.Mail.FAILURES, label="Mail")
+    quiet_from = forms.TimeField(required=False, label="No mail from", widget=forms.TimeInput(attrs={"type": "time"}))
+    quiet_until = forms.TimeField(required=False, label="until", widget=forms.TimeInput(attrs={"type": "time"}))
+
+    def __init__(self, *args: Any, subjects: Any = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.subject_fields = {f"subject_{subject.pk}": subject for subject in subjects}
+        for name, subject in self.subject_fields.items():
+            choices = [("", "As above"), *MailWish.Mail.choices]
+            self.fields[name] = forms.ChoiceField(choices=choices, required=False, label=str(subject))
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if not self.errors and (cleaned.get("quiet_from") is None) != (cleaned.get("quiet_until") is None):
+            self.add_error("quiet_from", "Quiet hours need a beginning and an end; leave both empty for none.")
+        return cleaned
+
+
+class SavedViewForm(forms.Form):
+    name = forms.CharField(max_length=60, strip=True, error_messages={"required": "A view needs a name."})
+    query = forms.CharField(required=False, max_length=2000)
 
 
 class AcknowledgeForm(forms.Form):

@@ -19,7 +19,7 @@ from django.db.models import F, Q, QuerySet
 from django.dispatch import Signal
 from django.utils import timezone
 
-from jobs import broker, conf, failures, items, live, registry, sql
+from jobs import broker, conf, failures, items, live, registry, sql, words
 from jobs.errors import InvalidParameters, InvalidResult, Kind, NotAllowed, QuotaExceeded
 from jobs.models import Job, JobAttempt, JobDependency, JobGroup, JobLog, as_uuid
 from jobs.states import Level, Priority, Status
@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 job_ended = Signal()
 # In the same way when the last open job of a group ends, with the group and the `Ended` of that job.
 group_ended = Signal()
+# In the same way when a running job is found to be stalled, with an `Ended` whose status is RUNNING.
+job_stalled = Signal()
 
 # What each published write raises, and what a new attempt begins with.
 NEXT = {"log_seq": sql.plus("log_seq"), "revision": sql.plus("revision")}
@@ -49,11 +51,12 @@ FRESH: dict[str, Any] = {
     "error_advice": "",
     "failure": "",
     "pause_reason": "",
+    "stalled_at": None,
 }
 NOT_PAUSED = {"pause_requested_at": None, "pause_reason": "", "paused_by": ""}  # fmt: skip
 
 _WISH = f"SELECT cancel_requested_at, pause_requested_at FROM {Job._meta.db_table} WHERE id = %s AND status = %s AND attempt = %s"
-ENDING = ("log_seq", "revision", "attempt", "queue_name", "name", "created_by_id", "job_type", "group_id")
+ENDING = ("log_seq", "revision", "attempt", "queue_name", "name", "created_by_id", "job_type", "group_id", "subject_id")
 
 LogLine = Mapping[str, Any]  # level, message, and optionally timestamp, step_name, data
 
@@ -84,6 +87,7 @@ class Ended:
     detail: str
     group_id: uuid.UUID | None = None
     failure: str = ""
+    subject_id: uuid.UUID | None = None
 
 
 class JobManager:
@@ -250,9 +254,28 @@ class JobManager:
             fields["completed_steps"] = sql.Expr(
                 "CASE WHEN total_steps IS NULL OR total_steps >= %s THEN %s ELSE total_steps END", (done, done)
             )
-        fields |= {"progress_at": timezone.now(), "revision": sql.plus("revision")}
+        fields |= {"progress_at": timezone.now(), "stalled_at": None, "revision": sql.plus("revision")}
         changed = sql.update(Job, running(job_id, attempt), fields, ("revision",))
         return changed[0] if changed else None
+
+    def mark_stalled(self, job: Job, silent_s: float) -> bool:
+        """A running job makes no progress: said in its log and told to its creator, once until it moves on. False if it has."""
+        text = f"No progress for {words.duration(silent_s)}"
+        with transaction.atomic():
+            changed = sql.update(
+                Job,
+                {**running(job.pk, job.attempt), "stalled_at": None, "progress_at": job.progress_at},
+                {"stalled_at": timezone.now(), **NEXT},
+                ("log_seq", "revision"),
+            )
+            if changed is None:
+                return False
+            seq, revision = changed
+            self._write_log(job.pk, seq, job.attempt, [{"level": Level.WARNING, "message": text}])
+            self._announce(job.pk, Status.RUNNING, revision)
+            told = Ended(job.pk, Status.RUNNING, job.attempt, job.name, job.created_by_id, text)
+            job_stalled.send(sender=JobManager, ended=told)
+        return True
 
     def record_samples(self, job_id: uuid.UUID, *, attempt: int, **fields: Any) -> bool:
         """Write measurements, which are not a new revision. False if the attempt is over."""
@@ -397,14 +420,13 @@ class JobManager:
     ) -> bool:  # fmt: skip
         """The one UPDATE that ends an attempt, with its attempt row and its log line."""
         job_id = mine["id"]
-        if changes["status"] != Status.PENDING:
-            changes |= NOT_PAUSED
+        changes |= {"stalled_at": None} if changes["status"] == Status.PENDING else {"stalled_at": None, **NOT_PAUSED}
         with transaction.atomic():
             self._lock_group(job_id)
             changed = sql.update(Job, mine, changes | NEXT, ENDING)
             if changed is None:
                 return False
-            seq, revision, attempt, queue_name, name, created_by_id, job_type, group_id = changed
+            seq, revision, attempt, queue_name, name, created_by_id, job_type, group_id, subject_id = changed
             ended = {"outcome": outcome, "ended_at": timezone.now(), **attempt_fields}
             sql.update(JobAttempt, {"job_id": job_id, "number": attempt}, ended)
             status = changes["status"]
@@ -415,8 +437,9 @@ class JobManager:
             self._announce(job_id, status, revision)
             if status != Status.PENDING:
                 told = Ended(
-                    job_id, status, attempt, name, created_by_id, detail, group_id and as_uuid(group_id), changes.get("failure", "")
-                )
+                    job_id, status, attempt, name, created_by_id, detail, group_id and as_uuid(group_id), changes.get("failure", ""),
+                    subject_id and as_uuid(subject_id),
+                )  # fmt: skip
                 job_ended.send(sender=JobManager, ended=told)
                 self._settle_others(told)
             elif changes["run_after"] <= timezone.now():
@@ -691,6 +714,17 @@ class JobManager:
         """Protect a job from cleanup, or no longer. False: it is so already."""
         text = f"{name_of(by)} {'keeps this job: cleanup leaves it alone' if keep else 'no longer keeps this job'}"
         return self._say(job_id, {"keep": not keep}, {"keep": keep}, text)
+
+    def set_priority(self, job_id: uuid.UUID, priority: int | None, *, by: Any = None) -> None:
+        """Of a waiting job. Raises NotAllowed for any other, and for URGENT without the right to it."""
+        if priority not in Priority.values:
+            raise NotAllowed("Choose a priority.")
+        wanted = Priority(priority)
+        if wanted == Priority.URGENT and by is not None and not by.has_perm("jobs.start_urgent_jobs"):
+            raise NotAllowed("You may not make jobs urgent.")
+        text = f"{name_of(by)} changed the priority to {wanted.label.lower()}"
+        if not self._say(job_id, {"status": Status.PENDING}, {"priority": wanted}, text):
+            raise NotAllowed("Only a job that waits can get another priority.")
 
     def note(self, job_id: uuid.UUID, text: str) -> None:
         """A line in the log of a job, in whatever state it is."""

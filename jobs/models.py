@@ -73,6 +73,7 @@ class Job(models.Model):
     started_at = models.DateTimeField(null=True, blank=True, help_text="Start of the latest attempt.")
     completed_at = models.DateTimeField(null=True, blank=True, help_text="When it ended, in whatever way.")
     progress_at = models.DateTimeField(null=True, blank=True, help_text="When work last moved on.")
+    stalled_at = models.DateTimeField(null=True, blank=True, help_text="Since when it is known to be stalled; empty while it moves on.")
     run_after = models.DateTimeField(default=timezone.now, help_text="Not claimed before.")
     hold_reason = models.CharField(max_length=200, blank=True)
     estimated_duration = models.FloatField(null=True, blank=True, help_text="Seconds in all; empty when unknown.")
@@ -421,7 +422,12 @@ class Notification(models.Model):
 
     class Meta:
         ordering = ("-created_at", "-id")
-        constraints = (models.UniqueConstraint(fields=("user", "job", "attempt"), name="notification_once_per_attempt"),)
+        constraints = (
+            models.UniqueConstraint(
+                fields=("user", "job", "attempt"), condition=~Q(status=Status.RUNNING), name="notification_once_per_attempt"
+            ),
+            models.UniqueConstraint(fields=("user", "job", "attempt"), condition=Q(status=Status.RUNNING), name="notification_of_stall"),
+        )
         indexes = (
             models.Index(fields=("user", "-created_at"), name="notification_unread", condition=Q(read_at=None)),
             models.Index(fields=("mail_due_at",), name="notification_mail_due", condition=Q(mail_due_at__isnull=False)),
@@ -434,6 +440,48 @@ class Notification(models.Model):
         if self.count > 1:
             return reverse("failure-detail", args=[self.failure])
         return (self.group or self.job).get_absolute_url()
+
+
+class MailWish(models.Model):
+    """Of which ends a person wants mail: in general, or about the jobs of one subject."""
+
+    class Mail(models.TextChoices):
+        EACH = "each", "Of each end"
+        FAILURES = "failures", "Of failures only"
+        DIGEST = "digest", "Once a day, of all"
+        NONE = "none", "None"
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="mail_wishes")
+    subject_id = models.UUIDField(null=True, blank=True, help_text="Empty: in general.")
+    mail = models.CharField(max_length=8, choices=Mail.choices, default=Mail.FAILURES)
+    quiet_from = models.TimeField(null=True, blank=True, help_text="No mail from then, in the zone below; in general only.")
+    quiet_until = models.TimeField(null=True, blank=True)
+    zone = models.CharField(max_length=64, default="UTC")
+
+    class Meta:
+        ordering = ("user", "subject_id")
+        constraints = (
+            models.UniqueConstraint(fields=("user",), condition=Q(subject_id=None), name="mail_wish_in_general"),
+            models.UniqueConstraint(fields=("user", "subject_id"), name="mail_wish_of_subject"),
+        )
+
+    def __str__(self) -> str:
+        return self.get_mail_display()
+
+
+class SavedView(models.Model):
+    """Filters and order of the job list that a person wants to come back to."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="saved_views")
+    name = models.CharField(max_length=60)
+    query = models.CharField(max_length=2000, blank=True)
+
+    class Meta:
+        ordering = ("name",)
+        constraints = (models.UniqueConstraint(fields=("user", "name"), name="view_once_per_name"),)
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class WorkerProcess(models.Model):

@@ -1,7 +1,8 @@
 """JobNotificationService: who is told of what, in the page and by e-mail."""
 
 import uuid
-from dataclasses import replace
+from collections import Counter
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,14 +12,17 @@ from django.contrib.auth import get_user_model
 from django.core.mail import send_mail
 from django.db import transaction
 from django.dispatch import receiver
+from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
 
 from jobs import conf, live, sql, words
-from jobs.manager import Ended, JobManager, group_ended, job_ended, summary_of
-from jobs.models import Job, JobGroup, Notification
+from jobs.mailing import mail_due
+from jobs.manager import Ended, JobManager, group_ended, job_ended, job_stalled, summary_of
+from jobs.models import Job, JobGroup, JobLog, Notification
 from jobs.presentation import group_end
 from jobs.states import Status
+from jobs.ways import ways_out
 
 DIGEST_MAX = 20  # jobs that one mail describes
 TOLD = (Status.COMPLETED, Status.FAILED)
@@ -73,8 +77,8 @@ class JobNotificationService:
                 user_id=ended.created_by_id, job_id=ended.job_id, attempt=ended.attempt, status=ended.status, text=text, group=group,
                 failure=ended.failure,
             )  # fmt: skip
-            if ended.status == Status.FAILED:
-                row.mail_due_at = row.created_at
+            subject_id = group.subject_id if group else ended.subject_id
+            row.mail_due_at = mail_due(ended.created_by_id, subject_id, ended.status, row.created_at)
             sql.insert([row], ignore_conflicts=True)
         message = {
             "type": "notification", "id": str(row.pk), "job": str(ended.job_id), "status": ended.status, "text": row.text,
@@ -99,14 +103,14 @@ class JobNotificationService:
         return row
 
     def send_email_notification(self, user_email: str, job: Job) -> int:
-        """A plain mail about the end of `job`; returns the number of mails sent (0 or 1).
+        """A mail about the end of `job`, as text and as HTML; returns the number of mails sent (0 or 1).
 
         Raises what the mail backend raises (smtplib.SMTPException, OSError).
         """
-        return send_mail(one_line(f"{job.get_status_display()}: {job.name}"), describe(job), None, [user_email])
+        return send(one_line(f"{job.get_status_display()}: {job.name}"), [describe(job)], user_email)
 
     def send_due_mail(self) -> int:
-        """One mail to each person with failures to tell of, however many; returns the number of mails sent.
+        """One mail to each person with something due, however much; returns the number of mails sent.
 
         A mail that cannot be sent is tried again after `mail_delays_s`, then given up: the notification
         and the job's log say so.
@@ -128,11 +132,9 @@ class JobNotificationService:
         first = rows[0]
         if len(rows) == 1 and first.group is None:
             return self.send_email_notification(user_email, first.job)
-        subject = one_line(f"Failed: {first.group}") if len(rows) == 1 else f"{words.count(len(rows), 'job')} failed"
-        parts = [f"{row.job.name}\n{describe(row.job)}" if row.group is None else describe_group(row) for row in rows[:DIGEST_MAX]]
-        if len(rows) > DIGEST_MAX:
-            parts.append(f"And {len(rows) - DIGEST_MAX:,} more.")
-        return send_mail(subject, "\n\n\n".join(parts), None, [user_email])
+        subject = one_line(f"{first.get_status_display()}: {first.group}") if len(rows) == 1 else said_of(rows)
+        parts = [describe(row.job) if row.group is None else describe_group(row) for row in rows[:DIGEST_MAX]]
+        return send(subject, parts, user_email, more=max(0, len(rows) - DIGEST_MAX))
 
     def mail_failed(self, rows: list[Notification], error: OSError) -> None:
         delays = conf.get("mail_delays_s")
@@ -155,15 +157,49 @@ def one_line(text: str) -> str:
     return " ".join(text.split())[:180]
 
 
-def describe(job: Job) -> str:
+@dataclass(frozen=True)
+class Part:
+    """One end in a mail. `place` is the address that leads to what matters: the result, or the line of the error."""
+
+    name: str
+    status: str
+    says: str
+    advice: str
+    ways: list[str]
+    place: str
+
+    def __str__(self) -> str:
+        ways = "What can be done: " + "; ".join(self.ways) if self.ways else ""
+        return "\n\n".join(part for part in (self.name, self.says, self.advice, ways, self.place) if part)
+
+
+def describe(job: Job) -> Part:
     """The end of a job for a mail: what came of it, what helps, where it is."""
-    where = f"{settings.PUBLIC_URL}{job.get_absolute_url()}" if settings.PUBLIC_URL else ""
-    return "\n\n".join(part for part in (describe_end(job), job.error_advice, where) if part)
+    error = JobLog.objects.filter(job=job, level=JobLog.Level.ERROR).order_by("-seq").values_list("seq", flat=True).first()
+    line = f"#L{error}" if job.status == Status.FAILED and error else ""
+    ways = [way.label for way in ways_out(job, job.created_by)] if job.status == Status.FAILED else []
+    return Part(job.name, job.get_status_display(), describe_end(job), job.error_advice, ways, place(job.get_absolute_url() + line))
 
 
-def describe_group(row: Notification) -> str:
-    where = f"{settings.PUBLIC_URL}{row.get_absolute_url()}" if settings.PUBLIC_URL else ""
-    return "\n\n".join(part for part in (row.text, where) if part)
+def describe_group(row: Notification) -> Part:
+    return Part(str(row.group), row.get_status_display(), row.text, "", [], place(row.get_absolute_url()))
+
+
+def place(path: str) -> str:
+    return f"{settings.PUBLIC_URL}{path}" if settings.PUBLIC_URL else ""
+
+
+def said_of(rows: list[Notification]) -> str:
+    """4 jobs failed, 2 completed."""
+    counts = Counter(str(row.get_status_display()).lower() for row in rows)
+    (first, number), *others = sorted(counts.items(), key=lambda item: item[0] != "failed")
+    return ", ".join([f"{words.count(number, 'job')} {first}", *(f"{number:,} {status}" for status, number in others)])
+
+
+def send(subject: str, parts: list[Part], user_email: str, more: int = 0) -> int:
+    text = "\n\n\n".join([*map(str, parts), *([f"And {more:,} more."] if more else [])])
+    page = render_to_string("jobs/mail.html", {"parts": parts, "more": more, "settings_url": place(reverse("mail-settings"))})
+    return send_mail(subject, text, None, [user_email], html_message=page)
 
 
 def describe_end(job: Job) -> str:
@@ -177,6 +213,11 @@ def describe_end(job: Job) -> str:
 def tell_creator(sender: Any, ended: Ended, **_: Any) -> None:
     if ended.status in TOLD and ended.group_id is None:
         JobNotificationService().tell(ended)
+
+
+@receiver(job_stalled, sender=JobManager)
+def tell_of_stall(sender: Any, ended: Ended, **_: Any) -> None:
+    JobNotificationService().tell(ended)
 
 
 @receiver(group_ended, sender=JobManager)

@@ -15,9 +15,6 @@ from jobs.models import Job, JobGroup
 from jobs.resources import unserved_queues
 from jobs.states import Status
 
-# A running job that reports nothing for so long is said to be quiet.
-QUIET_S = 60.0
-
 
 @dataclass(frozen=True)
 class Badge:
@@ -42,7 +39,7 @@ def badge(job: Job, now: datetime | None = None) -> Badge:
             return Badge("held", "Cancelling")
         if job.pause_requested_at:
             return Badge("held", "Pausing")
-        return Badge("running", "Running, quiet" if quiet_s(job, now) else "Running")
+        return Badge("running", "Running, stalled" if job.stalled_at else "Running")
     if job.status == Status.COMPLETED and job.problem_count:
         return Badge("completed", f"Completed, {problems(job)}")
     return Badge(job.status.lower(), Status(job.status).label)
@@ -105,8 +102,8 @@ def running_sentence(job: Job, now: datetime) -> str:
         parts.append(f"about {words.about(left)} left")
     if job.problem_count:
         parts.append(words.count(job.problem_count, "problem"))
-    silent = quiet_s(job, now)
-    if silent:
+    if job.stalled_at and job.progress_at:
+        silent = max(0.0, (now - job.progress_at).total_seconds())
         using = "still using CPU" if (job.cpu_usage_percent or 0) >= 5 else "not using CPU"
         parts.append(f"no progress for {words.duration(silent)}, {using}")
     return " · ".join(parts)
@@ -131,14 +128,6 @@ def left_s(job: Job, now: datetime | None = None) -> float | None:
     if job.status != Status.RUNNING or job.estimated_duration is None or elapsed is None:
         return None
     return max(0.0, job.estimated_duration - elapsed)
-
-
-def quiet_s(job: Job, now: datetime) -> float | None:
-    """Seconds without progress of a running job, once they are worth a word."""
-    if job.progress_at is None:
-        return None
-    silent = (now - job.progress_at).total_seconds()
-    return silent if silent >= QUIET_S else None
 
 
 def percent(job: Job) -> float | None:

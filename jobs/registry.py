@@ -45,6 +45,7 @@ class JobType:
     time_limit_s: int | None = None  # None: no limit
     cpu_limit_s: int | None = None  # None: no limit
     at_once: int | None = None  # jobs of this type that run at once; None: as many as there are places
+    stalled_after_s: float | None = None  # without progress for so long it is stalled; None: by what its steps usually take
     resumable: bool = False  # keeps what it has done (tracker.done, tracker.checkpoint), so it can be paused and continued
     for_items: Callable[[dict[str, Any], list[str]], dict[str, Any]] | None = None  # parameters for just these items
     unit: str = "step"  # what one step is, for sentences: "page", "document"

@@ -300,6 +300,7 @@ class ResourceManager:
         return {
             "running": visible.running().count(),
             "running_max": self.max_concurrent_jobs,
+            "stalled": visible.running().filter(stalled_at__isnull=False).count(),
             "waiting": sum(row["count"] for row in by_priority.values()),
             "oldest_waiting_s": age(min((r["oldest"] for r in by_priority.values()), default=None), now),
             "held": visible.waiting().filter(~Q(hold_reason="")).count(),

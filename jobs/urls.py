@@ -5,6 +5,9 @@ from jobs import views
 urlpatterns = [
     path("", views.dashboard, name="dashboard"),
     path("jobs/", views.job_list, name="job-list"),
+    path("jobs.csv", views.job_list_csv, name="job-list-csv"),
+    path("jobs/views/", views.view_save, name="view-save"),
+    path("jobs/views/<int:view_id>/delete/", views.view_delete, name="view-delete"),
     path("jobs/new/", views.job_new, name="job-new"),
     path("jobs/new/<slug:job_type>/", views.job_new, name="job-new-of"),
     path("jobs/bulk/", views.job_bulk, name="job-bulk"),
@@ -29,5 +32,6 @@ urlpatterns = [
     path("failures/<str:fingerprint>/acknowledge/", views.failure_acknowledge, name="failure-acknowledge"),
     path("failures/<str:fingerprint>/retry-items/", views.failure_retry_items, name="failure-retry-items"),
     path("artifacts/<uuid:artifact_id>/", views.artifact, name="artifact"),
+    path("notifications/mail/", views.mail_settings, name="mail-settings"),
     path("notifications/", views.notifications, name="notifications"),
 ]

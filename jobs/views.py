@@ -3,6 +3,7 @@
 import csv
 import itertools
 import uuid
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -20,9 +21,12 @@ from django.views.decorators.http import require_GET, require_POST
 from jobs import bulk, conf, failures, items, registry, words
 from jobs.errors import MEANING, InvalidParameters, NotAllowed, UnknownJobType
 from jobs.filters import PERIODS, STATES, JobFilter, filtered, state_query
-from jobs.forms import AcknowledgeForm, BulkForm, CancelForm, JobOptionsForm, RetryForm
+from jobs.forecast import place_of
+from jobs.forms import AcknowledgeForm, BulkForm, CancelForm, JobOptionsForm, MailForm, RetryForm, SavedViewForm, priorities_for
+from jobs.mailing import save_wishes
 from jobs.manager import JobManager
-from jobs.models import ArchivedJob, Artifact, Job, JobGroup, JobItem, JobLog, Notification
+from jobs.models import ArchivedJob, Artifact, Job, JobGroup, JobItem, JobLog, MailWish, Notification, SavedView
+from jobs.paging import COUNTED, counted, keyset_page
 from jobs.presentation import Badge, badge, chart, decorate, group_state, live_fields, pace, type_label, unit_of
 from jobs.queries import JobQuerySet, subjects_of
 from jobs.resources import ResourceManager, live_workers, unserved_queues
@@ -106,13 +110,20 @@ def ended_per_minute(visible: QuerySet, minutes: int = 60) -> dict[str, Any]:
 def job_list(request: HttpRequest) -> HttpResponse:
     visible = Job.objects.visible_to(request.user)
     filters, problems = filtered(request.GET, visible.select_related("created_by"))
-    page = Paginator(filters.qs, PAGE_SIZE).get_page(request.GET.get("page"))
-    page.object_list = decorate(list(page.object_list))
+    where = {name: request.GET.get(name, "") for name in ("after", "before")}
+    page = keyset_page(filters.qs, filters.order, PAGE_SIZE, **where)
+    if not page.rows and any(where.values()):
+        return redirect(f"{reverse('job-list')}?{without(request, 'after', 'before')}")
+    decorate(page.rows)
+    count = counted(filters.qs)
     return render(
         request,
         "jobs/list.html",
         {
             "page": page,
+            "count": count,
+            "count_said": words.up_to(count, COUNTED),
+            "views": list(SavedView.objects.filter(user_id=str(request.user.pk))),
             "problems": problems,
             "chips": state_chips(request, visible),
             "filters": filters,
@@ -123,9 +134,57 @@ def job_list(request: HttpRequest) -> HttpResponse:
             "given": request.GET,
             "is_filtered": any(v for k, v in request.GET.items() if k in JobFilter.base_filters and k != "sort"),
             "subject": subject_of(request, request.GET.get("subject")),
-            "query": without(request, "page"),
+            "query": without(request, "after", "before"),
         },
     )  # fmt: skip
+
+
+@login_required
+@require_GET
+def job_list_csv(request: HttpRequest) -> StreamingHttpResponse:
+    """The jobs of the list, with its filters and order, as CSV; up to `bulk_max` times ten of them."""
+    filters, _ = filtered(request.GET, Job.objects.visible_to(request.user).select_related("created_by"))
+    writer = csv.writer(Echo())
+    head = ["id", "name", "type", "status", "state", "says", "priority", "by", "created", "started", "ended", "done", "of", "problems"]
+    response = StreamingHttpResponse(
+        itertools.chain([writer.writerow(head)], map(writer.writerow, csv_rows(filters.qs[: 10 * conf.get("bulk_max")]))),
+        content_type="text/csv; charset=utf-8",
+    )
+    response["Content-Disposition"] = 'attachment; filename="jobs.csv"'
+    return response
+
+
+def csv_rows(jobs: JobQuerySet) -> Iterator[list[Any]]:
+    for batch in items.batches(jobs.iterator(chunk_size=500), 500):
+        for job in decorate(batch):
+            by = job.created_by.get_username() if job.created_by else "system"
+            moments = [moment.isoformat() if moment else "" for moment in (job.created_at, job.started_at, job.completed_at)]
+            texts = [words.csv_cell(text) for text in (job.name, job.type_label, job.status, job.badge.label, job.sentence)]
+            done = [job.completed_steps, "" if job.total_steps is None else job.total_steps, job.problem_count]
+            yield [job.pk, *texts, job.get_priority_display(), words.csv_cell(by), *moments, *done]
+
+
+@login_required
+@require_POST
+def view_save(request: HttpRequest) -> HttpResponse:
+    """Keep the filters of the list under a name; the same name again replaces them."""
+    form = SavedViewForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, f"{' '.join(str(text) for texts in form.errors.values() for text in texts)} Nothing was saved.")
+        return redirect(f"{reverse('job-list')}?{request.POST.get('query', '')}")
+    said = form.cleaned_data
+    SavedView.objects.update_or_create(user_id=str(request.user.pk), name=said["name"], defaults={"query": said["query"]})
+    messages.success(request, f"“{said['name']}” is among your views.")
+    return redirect(f"{reverse('job-list')}?{said['query']}")
+
+
+@login_required
+@require_POST
+def view_delete(request: HttpRequest, view_id: int) -> HttpResponse:
+    view = get_object_or_404(SavedView.objects.filter(user_id=str(request.user.pk)), pk=view_id)
+    view.delete()
+    messages.success(request, f"“{view.name}” is no longer among your views.")
+    return redirect("job-list")
 
 
 def creators_of(visible: QuerySet) -> list[str]:
@@ -144,13 +203,16 @@ def without(request: HttpRequest, *names: str) -> str:
 def state_chips(request: HttpRequest, visible: QuerySet) -> list[dict[str, Any]]:
     """The states as filters with their counts, each a link that switches it on or off."""
     chosen = set(request.GET.getlist("state"))
-    counts = visible.order_by().aggregate(**{name: Count("pk", filter=state_query(name)) for name in STATES})
+    counts = {name: counted(visible.filter(state_query(name))) for name in STATES}
     chips = []
     for name, label in STATES.items():
         query = request.GET.copy()
-        query.pop("page", None)
+        for name_of_place in ("after", "before"):
+            query.pop(name_of_place, None)
         query.setlist("state", sorted(chosen ^ {name}))
-        chips.append({"name": name, "label": label, "count": counts[name], "on": name in chosen, "query": query.urlencode()})
+        chips.append(
+            {"name": name, "label": label, "count": words.up_to(counts[name], COUNTED), "on": name in chosen, "query": query.urlencode()}
+        )
     return chips
 
 
@@ -206,7 +268,7 @@ def job_detail(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
             "level": level,
             "artifacts": list(job.artifacts.all()),
             "unserved": job.status == Status.PENDING and bool(unserved_queues({job.queue_name})),
-            "before": jobs_before(job) if job.status == Status.PENDING else None,
+            "place": place_of(job),
             "error_seq": error_seq(job),
             "ways": ways_out(job, request.user),
             "meaning": MEANING.get(job.error_kind, ""),
@@ -247,12 +309,6 @@ def archived_job(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
 
 
 LEVELS = {"warning": Level.WARNING, "error": Level.ERROR}
-
-
-def jobs_before(job: Job) -> int:
-    """How many due jobs of the same queue are likely to start before this one."""
-    due = Job.objects.waiting().due(timezone.now()).filter(queue_name=job.queue_name)
-    return due.filter(Q(priority__gt=job.priority) | Q(priority=job.priority, run_after__lt=job.run_after)).count()
 
 
 def parameters_of(job: Job) -> list[tuple[str, str]]:
@@ -657,12 +713,22 @@ def job_bulk(request: HttpRequest) -> HttpResponse:
         messages.error(request, f"{problem} Nothing was changed.")
         return redirect(back)
     most = conf.get("bulk_max")
-    context = {"action": said["action"], "label": bulk.ACTIONS[said["action"]], "given": said, "back": back, "most": most}
+    action = bulk.ACTIONS[said["action"]]
+    priorities = priorities_for(request.user)
+    context = {
+        "name": said["action"],
+        "action": action,
+        "given": said,
+        "back": back,
+        "most": most,
+        "priorities": priorities,
+        "normal": Priority.NORMAL,
+    }
     if not said["confirmed"]:
         shown = decorate(list(jobs[:20]))
-        context |= {"count": jobs.count(), "jobs": shown, "ids": [] if said["everything"] else request.POST.getlist("job")}
+        context |= {"count": counted(jobs), "jobs": shown, "ids": [] if said["everything"] else request.POST.getlist("job")}
         return render(request, "jobs/bulk.html", context)
-    outcomes = bulk.act(said["action"], list(jobs[:most]), by=request.user, reason=said["reason"])
+    outcomes = bulk.act(said["action"], list(jobs[:most]), by=request.user, reason=said["reason"], priority=said["priority"])
     done = sum(outcome.done for outcome in outcomes)
     return render(request, "jobs/bulk.html", {**context, "outcomes": outcomes, "done": done, "refused": len(outcomes) - done})
 
@@ -705,3 +771,26 @@ def notifications(request: HttpRequest) -> HttpResponse:
         return redirect("notifications")
     rows = list(mine.select_related("job", "group")[:100])
     return render(request, "jobs/notifications.html", {"rows": rows})
+
+
+SUBJECTS_SHOWN = 100
+
+
+@login_required
+def mail_settings(request: HttpRequest) -> HttpResponse:
+    """Of which ends the viewer gets mail, and when not."""
+    subjects = list((subjects_of(request.user) or Job.objects.none())[:SUBJECTS_SHOWN])
+    wishes = {wish.subject_id: wish for wish in MailWish.objects.filter(user_id=str(request.user.pk))}
+    general = wishes.get(None) or MailWish()
+    initial: dict[str, Any] = {name: getattr(general, name) for name in ("mail", "quiet_from", "quiet_until")}
+    initial |= {f"subject_{subject_id}": wish.mail for subject_id, wish in wishes.items() if subject_id}
+    form = MailForm(request.POST or None, initial=initial, subjects=subjects)
+    if request.method == "POST" and form.is_valid():
+        said = form.cleaned_data
+        asked_for = {name: said[name] for name in ("mail", "quiet_from", "quiet_until")}
+        by_subject = {subject.pk: said[name] for name, subject in form.subject_fields.items()}
+        save_wishes(request.user, {**asked_for, "zone": timezone.get_current_timezone_name()}, by_subject)
+        messages.success(request, "Your wishes about mail are saved.")
+        return redirect("mail-settings")
+    context = {"form": form, "zone": timezone.get_current_timezone_name(), "address": getattr(request.user, "email", "")}
+    return render(request, "jobs/mail_settings.html", context, status=422 if form.errors else 200)

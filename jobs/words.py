@@ -72,6 +72,12 @@ def count(number: int, noun: str, plural: str = "") -> str:
     return f"{number_format(number, use_l10n=True, force_grouping=True)} {noun if number == 1 else plural or noun + 's'}"
 
 
+def up_to(number: int, most: int) -> str:
+    """1,204, or 10,000+ where more than `most` were not counted."""
+    shown = number_format(min(number, most), use_l10n=True, force_grouping=True)
+    return f"{shown}+" if number > most else shown
+
+
 def csv_cell(text: str) -> str:
     """Text that no spreadsheet runs (OWASP, CSV injection): one that begins like a formula gets an apostrophe before it."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

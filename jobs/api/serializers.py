@@ -258,7 +258,8 @@ class KeepSerializer(Strict):
 class BulkSerializer(Strict):
     """Either `ids`, or `filter` with the filters of the list; `dry_run` only counts."""
 
-    action = serializers.ChoiceField(choices=list(ACTIONS.items()))
+    action = serializers.ChoiceField(choices=[(name, action.label) for name, action in ACTIONS.items()])
+    priority = PriorityField(required=False, default=None, allow_null=True, help_text="For the action priority.")
     ids = serializers.ListField(child=serializers.UUIDField(), required=False, allow_empty=False, max_length=10_000)
     filter = serializers.DictField(required=False)
     reason = serializers.CharField(max_length=300, required=False, allow_blank=True, default="")
@@ -269,6 +270,8 @@ class BulkSerializer(Strict):
             raise serializers.ValidationError({"ids": ["Give either ids or a filter."]})
         if "filter" in attrs and not attrs["filter"]:
             raise serializers.ValidationError({"filter": ["Must name at least one filter, such as state."]})
+        if attrs["action"] == "priority" and attrs["priority"] is None:
+            raise serializers.ValidationError({"priority": ["Say which priority the jobs shall have."]})
         return attrs
 
 

@@ -217,8 +217,8 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
     @extend_schema(request=BulkSerializer, responses=OpenApiTypes.OBJECT, filters=False)
     @action(detail=False, methods=["post"], filterset_class=None, pagination_class=None)
     def bulk(self, request: Request) -> Response:
-        """Cancel or retry many jobs: how many match, and what came of each. 409 if none does."""
-        body = BulkSerializer(data=request.data)
+        """One action on many jobs: how many match, and what came of each. 409 if none does."""
+        body = BulkSerializer(data=request.data, context={"request": request})
         body.is_valid(raise_exception=True)
         data = body.validated_data
         jobs = self.get_queryset().order_by("-created_at", "-id")
@@ -228,7 +228,9 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
             raise Conflict("No job that you may see matches. Nothing was changed.")
         if data["dry_run"]:
             return Response({"matched": matched, "done": 0, "outcomes": []})
-        outcomes = bulk.act(data["action"], list(jobs[: conf.get("bulk_max")]), by=request.user, reason=data["reason"])
+        outcomes = bulk.act(
+            data["action"], list(jobs[: conf.get("bulk_max")]), by=request.user, reason=data["reason"], priority=data["priority"]
+        )
         rows = [{"id": outcome.job.pk, "done": outcome.done, "detail": outcome.detail} for outcome in outcomes]
         return Response({"matched": matched, "done": sum(o.done for o in outcomes), "outcomes": rows})
 

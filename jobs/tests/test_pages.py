@@ -161,7 +161,7 @@ def test_the_whole_log_can_be_downloaded(page, running_job):
 def test_the_number_of_queries_does_not_grow_with_the_rows(page, analyst, django_assert_max_num_queries):
     for _ in range(40):
         JobManager().create_job("sample_steps", created_by=analyst)
-    for path, most in (("/", 24), ("/jobs/", 14)):
+    for path, most in (("/", 26), ("/jobs/", 22)):
         with django_assert_max_num_queries(most):
             page.get(path)
 
@@ -190,9 +190,12 @@ class TestWords:
         assert (badge(job).label, sentence(job)) == ("Running", "Started · 0 of 4 steps")
         job.current_step, job.completed_steps, job.problem_count, job.estimated_duration = "Fetching /a", 2, 1, 200
         assert sentence(job, job.started_at) == "Fetching /a · 2 of 4 steps · about 3 min left · 1 problem"
-        quiet = job.progress_at + timedelta(minutes=3)
-        assert badge(job, quiet).label == "Running, quiet"
-        assert "no progress for 3 min 00 s, not using CPU" in sentence(job, quiet)
+        later = job.progress_at + timedelta(minutes=3)
+        assert badge(job, later).label == "Running"
+        job.stalled_at = later
+        assert badge(job, later).label == "Running, stalled"
+        assert "no progress for 3 min 00 s, not using CPU" in sentence(job, later)
+        job.stalled_at = None
         job.cancel_requested_at = now
         assert badge(job).label == "Cancelling"
 

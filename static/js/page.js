@@ -3,6 +3,8 @@
 import { Live } from "./live.js";
 import { refreshRegions } from "./regions.js";
 import { showRow, showStats, startList } from "./list.js";
+import { startKeys } from "./keys.js";
+import { startBrowserSettings, tellBrowser } from "./browser.js";
 import { ago } from "./words.js";
 
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
@@ -27,6 +29,7 @@ function notify(message) {
   toast.append(link, close);
   document.querySelector("[data-toasts]").append(toast);
   setTimeout(() => toast.remove(), 12000);
+  tellBrowser(message);
 }
 
 function receive(message) {
@@ -44,6 +47,8 @@ if (path) {
   new Live(path, { receive, greet, poll: () => { if (hasRows) refreshRegions(); }, pollEvery: 3000 });
   startList();
 }
+startKeys();
+startBrowserSettings();
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
