@@ -1,0 +1,169 @@
+"""The job list: pages by key, what is counted, CSV, saved views and actions on many."""
+
+import csv
+import io
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from jobs import paging, words
+from jobs.manager import JobManager
+from jobs.models import Job, SavedView
+from jobs.paging import keyset_page
+from jobs.states import Priority, Status
+from jobs.tests.fixtures import reload
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def page(client, analyst):
+    client.force_login(analyst)
+    return client
+
+
+def make(count, user=None, **options):
+    return [JobManager().create_job("sample_steps", created_by=user, **options) for _ in range(count)]
+
+
+def walk(sort, size):
+    """All rows by going on to older pages, then back to the first by newer ones."""
+    seen, after, pages = [], "", []
+    while True:
+        found = keyset_page(Job.objects.all(), sort, size, after=after)
+        pages.append(found)
+        seen += [row.pk for row in found.rows]
+        if found.older is None:
+            break
+        after = str(found.older)
+    back = [[row.pk for row in pages[-1].rows]]
+    newer = pages[-1].newer
+    while newer is not None:
+        found = keyset_page(Job.objects.all(), sort, size, before=str(newer))
+        back.insert(0, [row.pk for row in found.rows])
+        newer = found.newer
+    return seen, sum(back, [])
+
+
+@pytest.mark.parametrize("sort", ["-created_at", "created_at", "-priority", "priority", "name", "-name"])
+def test_pages_show_each_row_once_there_and_back(sort):
+    for n, job in enumerate(make(11)):
+        Job.objects.filter(pk=job.pk).update(priority=[0, 10, 20][n % 3], name=f"Job {n % 4}", created_at=timezone.now() - timedelta(n // 2))
+    wanted = list(Job.objects.order_by(sort, "-pk" if sort[0] == "-" else "pk").values_list("pk", flat=True))
+    for size in (1, 3, 4, 11, 20):
+        there, back = walk(sort, size)
+        assert there == wanted, size
+        assert sorted(map(str, back)) == sorted(map(str, wanted)), size
+
+
+def test_new_rows_in_front_move_nothing(analyst):
+    make(6)
+    first = keyset_page(Job.objects.all(), "-created_at", 3)
+    make(2)
+    second = keyset_page(Job.objects.all(), "-created_at", 3, after=str(first.older))
+    assert not {row.pk for row in first.rows} & {row.pk for row in second.rows}
+
+
+@pytest.mark.parametrize("after", ["", "x", "01a214d4-1962-729e-ba35-bb83a8e65700", "'; DROP TABLE jobs_job; --"])
+def test_a_place_that_is_none_begins_at_the_start(page, analyst, after):
+    make(2, analyst)
+    response = page.get("/jobs/", {"after": after}, follow=True)
+    assert response.status_code == 200
+    assert response.content.decode().count("data-job=") == 2
+
+
+def test_more_than_is_counted_is_said_to_be_more(page, analyst, monkeypatch):
+    monkeypatch.setattr(paging, "COUNTED", 3)
+    make(5, analyst)
+    assert paging.counted(Job.objects.all()) == 4
+    assert words.up_to(4, 3) == "3+"
+    assert words.up_to(10_000, 10_000) == "10,000"
+
+
+def test_ordered_by_their_end_only_ended_jobs_are_there(page, analyst, job):
+    waiting, *_ = make(1, analyst)
+    JobManager().cancel_job(job.pk)
+    text = page.get("/jobs/?sort=-ended").content.decode()
+    assert str(job.pk) in text
+    assert str(waiting.pk) not in text
+
+
+def test_the_csv_has_what_the_list_shows(page, analyst, other):
+    mine = make(3, analyst)
+    make(1, other)
+    JobManager().cancel_job(mine[0].pk, "=1+1", by=analyst)
+    Job.objects.filter(pk=mine[1].pk).update(name="=cmd|' /C calc'!A0")
+    response = page.get("/jobs.csv?sort=created")
+    assert response["Content-Disposition"] == 'attachment; filename="jobs.csv"'
+    rows = list(csv.DictReader(io.StringIO(b"".join(response.streaming_content).decode())))
+    assert [row["id"] for row in rows] == [str(job.pk) for job in mine]
+    assert rows[0]["status"] == "CANCELLED"
+    assert rows[1]["name"] == "'=cmd|' /C calc'!A0"
+    assert b"".join(page.get("/jobs.csv?state=cancelled").streaming_content).count(b"\n") == 2
+
+
+class TestViews:
+    def test_a_view_brings_back_its_filters(self, page, analyst):
+        page.post("/jobs/views/", {"name": "My failures", "query": "state=failed&sort=-ended"})
+        text = page.get("/jobs/").content.decode()
+        assert "My failures" in text
+        assert "?state=failed&amp;sort=-ended" in text
+
+    def test_the_same_name_replaces_it(self, page, analyst):
+        for query in ("state=failed", "state=running"):
+            page.post("/jobs/views/", {"name": "Mine", "query": query})
+        assert SavedView.objects.get(user=analyst).query == "state=running"
+
+    @pytest.mark.parametrize("name", ["", "  ", "x" * 61])
+    def test_a_bad_name_is_said_and_nothing_saved(self, page, name):
+        response = page.post("/jobs/views/", {"name": name, "query": "state=failed"}, follow=True)
+        assert "Nothing was saved." in response.content.decode()
+        assert not SavedView.objects.exists()
+
+    def test_another_persons_view_is_not_there(self, page, other):
+        view = SavedView.objects.create(user=other, name="Theirs")
+        assert "Theirs" not in page.get("/jobs/").content.decode()
+        assert page.post(f"/jobs/views/{view.pk}/delete/").status_code == 404
+        assert SavedView.objects.exists()
+
+    def test_a_view_can_be_forgotten(self, page, analyst):
+        view = SavedView.objects.create(user=analyst, name="Mine")
+        page.post(f"/jobs/views/{view.pk}/delete/")
+        assert not SavedView.objects.exists()
+
+
+class TestMany:
+    def act(self, page, action, jobs, **more):
+        said = {"action": action, "job": [str(job.pk) for job in jobs], "confirmed": "1", **more}
+        return page.post("/jobs/bulk/", said).content.decode()
+
+    def test_the_priority_of_waiting_jobs(self, page, analyst, running_job):
+        jobs = make(2, analyst)
+        text = self.act(page, "priority", [*jobs, running_job], priority=str(int(Priority.HIGH)))
+        assert "2 jobs have the new priority, 1 stayed as it was" in text
+        assert [reload(job).priority for job in jobs] == [Priority.HIGH, Priority.HIGH]
+        assert reload(jobs[0]).logs.latest("seq").message == "ortega changed the priority to high"
+
+    def test_urgent_takes_a_right(self, page, analyst):
+        [job] = make(1, analyst)
+        assert "You may not make jobs urgent." in self.act(page, "priority", [job], priority=str(int(Priority.URGENT)))
+        assert reload(job).priority == Priority.NORMAL
+        assert "Choose a priority." in self.act(page, "priority", [job])
+
+    def test_keep_and_let_go(self, page, analyst):
+        jobs = make(2, analyst)
+        assert "2 jobs are kept" in self.act(page, "keep", jobs)
+        assert all(reload(job).keep for job in jobs)
+        assert "Was so already" in self.act(page, "keep", jobs[:1])
+        assert "2 jobs are no longer kept" in self.act(page, "let_go", jobs)
+
+    def test_the_api_does_the_same(self, page, analyst):
+        jobs = make(2, analyst)
+        ids = [str(job.pk) for job in jobs]
+        answer = page.post("/api/jobs/bulk", {"action": "priority", "ids": ids, "priority": "LOW"}, "application/json")
+        assert answer.json()["done"] == 2
+        assert page.post("/api/jobs/bulk", {"action": "priority", "ids": ids}, "application/json").status_code == 400
+        assert page.post("/api/jobs/bulk", {"action": "priority", "ids": ids, "priority": "URGENT"}, "application/json").status_code == 400
+        assert {reload(job).priority for job in jobs} == {Priority.LOW}
+        assert Job.objects.filter(status=Status.PENDING).count() == 2
