@@ -26,11 +26,12 @@ MEANING = {
     Kind.LOST: "The process that ran the job vanished without a word: a crash in a library, the system short of memory, or a kill by hand.",
     Kind.UNKNOWN: "The code of the job met something that it was not written for.",
 }
+TRIED_AGAIN = "It is tried again by itself."  # not said once no try is left
 ADVICE = {
-    Kind.TRANSIENT: "It is tried again by itself. If it keeps failing, check that the host is reachable.",
+    Kind.TRANSIENT: f"{TRIED_AGAIN} If it keeps failing, check that the host is reachable.",
     Kind.PERMANENT: "Change the parameters and start the job again.",
     Kind.LIMIT: "Raise the limit for this job, or split its input.",
-    Kind.LOST: "It is tried again by itself. If it happens each time, look at memory and at the last log lines.",
+    Kind.LOST: f"{TRIED_AGAIN} If it happens each time, look at memory and at the last log lines.",
     Kind.UNKNOWN: "Look at the log around the error, then retry.",
 }
 
@@ -53,7 +54,7 @@ class TransientError(JobError):
     """
 
     kind = Kind.TRANSIENT
-    advice = "It is tried again by itself. If it keeps failing, check that the host is reachable."
+    advice = f"{TRIED_AGAIN} If it keeps failing, check that the host is reachable."
 
     def __init__(self, message: str = "", *, retry_after_s: float | None = None, **data: Any) -> None:
         super().__init__(message or "Something outside did not answer", **data)
@@ -125,7 +126,7 @@ class WorkerLost(JobError):
     """The process that ran the job is gone."""
 
     kind = Kind.LOST
-    advice = "It is tried again by itself. If it happens each time, look at memory and at the last log lines."
+    advice = f"{TRIED_AGAIN} If it happens each time, look at memory and at the last log lines."
 
 
 class NotAllowed(JobError):

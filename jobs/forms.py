@@ -63,7 +63,7 @@ class MailForm(forms.Form):
 
     mail = forms.ChoiceField(choices=MailWish.Mail.choices, initial=MailWish.Mail.FAILURES, label="Mail")
     quiet_from = forms.TimeField(required=False, label="No mail from", widget=forms.TimeInput(attrs={"type": "time"}))
-    quiet_until = forms.TimeField(required=False, label="until", widget=forms.TimeInput(attrs={"type": "time"}))
+    quiet_until = forms.TimeField(required=False, label="Until", widget=forms.TimeInput(attrs={"type": "time"}))
 
     def __init__(self, *args: Any, subjects: Any = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

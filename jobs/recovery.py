@@ -17,7 +17,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from jobs import archive, broker, conf, registry
-from jobs.errors import Failure, Kind, WorkerLost
+from jobs.errors import TRIED_AGAIN, Failure, Kind, WorkerLost
 from jobs.manager import JobManager
 from jobs.models import Job, JobAttempt
 from jobs.processes import kill_session
@@ -68,6 +68,8 @@ class ErrorRecoveryService:
             retry_at = timezone.now()
         else:
             retry_at = next_try(self.policy_of(job), failure.kind, job.retry_count, timezone.now(), self.rng, failure.retry_after_s)
+        if retry_at is None:
+            failure = replace(failure, advice=failure.advice.removeprefix(TRIED_AGAIN).strip())
         with transaction.atomic():
             changed = JobManager().mark_failed(
                 job.pk, failure.message, failure.traceback, kind=failure.kind, advice=failure.advice, counted=not blameless,

@@ -25,7 +25,7 @@ from jobs.forecast import place_of
 from jobs.forms import AcknowledgeForm, BulkForm, CancelForm, JobOptionsForm, MailForm, RetryForm, SavedViewForm, priorities_for
 from jobs.mailing import save_wishes
 from jobs.manager import JobManager
-from jobs.models import ArchivedJob, Artifact, Job, JobGroup, JobItem, JobLog, MailWish, Notification, SavedView
+from jobs.models import ArchivedJob, Artifact, Job, JobAttempt, JobGroup, JobItem, JobLog, MailWish, Notification, SavedView
 from jobs.paging import COUNTED, counted, keyset_page
 from jobs.presentation import Badge, badge, chart, decorate, group_state, live_fields, pace, type_label, unit_of
 from jobs.queries import JobQuerySet, subjects_of
@@ -255,7 +255,7 @@ def job_detail(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
         {
             "job": job,
             "kind": kind,
-            "attempt": attempts[-1] if attempts else None,
+            "attempt": attempts[-1] if attempts else JobAttempt(),  # of a job that never ran there is nothing to show
             "attempts": attempts,
             "tries": job.max_retries + 1,
             "unit": unit_of(job),
@@ -272,6 +272,9 @@ def job_detail(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
             "error_seq": error_seq(job),
             "ways": ways_out(job, request.user),
             "meaning": MEANING.get(job.error_kind, ""),
+            "alike": failures.failed_jobs(visible_jobs(request)).filter(failure=job.failure).exclude(pk=job.pk).count()
+            if job.failure
+            else 0,
             "items": items.counts(job.pk),
             "can_pause": job.status == Status.PENDING or bool(kind and kind.resumable),
             "continues": linked(request, job.continues_id),
@@ -598,6 +601,7 @@ def failure_detail(request: HttpRequest, fingerprint: str) -> HttpResponse:
     context = {
         "trouble": trouble,
         "group": trouble.group,
+        "meaning": MEANING.get(trouble.group.kind, ""),
         "jobs": decorate(list(with_it[:PAGE_SIZE])),
         "waiting": visible.waiting().filter(failure=fingerprint).count(),
         "trend": failures.trend(visible, fingerprint),

@@ -28,6 +28,14 @@ def ago(moment: datetime | None) -> str:
 
 
 @register.filter
+def since(moment: datetime) -> str:
+    """“since 09:14”, “since 3 May, 09:14”, in the viewer's zone."""
+    local = timezone.localtime(moment)
+    text = local.strftime("%H:%M" if local.date() == timezone.localdate() else "%-d %b, %H:%M")
+    return format_html('since <time datetime="{}" title="{}">{}</time>', moment.isoformat(), local.strftime("%Y-%m-%d %H:%M:%S %Z"), text)
+
+
+@register.filter
 def at(moment: datetime) -> str:
     """“at 09:41:10”, in the viewer's zone; with the day when it is another one. The countdown is in the badge."""
     local = timezone.localtime(moment)

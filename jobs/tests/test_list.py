@@ -49,7 +49,9 @@ def walk(sort, size):
 @pytest.mark.parametrize("sort", ["-created_at", "created_at", "-priority", "priority", "name", "-name"])
 def test_pages_show_each_row_once_there_and_back(sort):
     for n, job in enumerate(make(11)):
-        Job.objects.filter(pk=job.pk).update(priority=[0, 10, 20][n % 3], name=f"Job {n % 4}", created_at=timezone.now() - timedelta(n // 2))
+        Job.objects.filter(pk=job.pk).update(
+            priority=[0, 10, 20][n % 3], name=f"Job {n % 4}", created_at=timezone.now() - timedelta(n // 2)
+        )
     wanted = list(Job.objects.order_by(sort, "-pk" if sort[0] == "-" else "pk").values_list("pk", flat=True))
     for size in (1, 3, 4, 11, 20):
         there, back = walk(sort, size)

@@ -181,6 +181,13 @@ def test_notifications_are_read(page, running_job):
     assert not Notification.objects.filter(read_at=None).exists()
 
 
+def test_the_page_of_a_job_that_was_cancelled_before_it_ran(page, job, analyst):
+    JobManager().cancel_job(job.pk, by=analyst)
+    text = text_of(page.get(job.get_absolute_url()))
+    assert "Cancelled by ortega" in text
+    assert "Peak memory" in text
+
+
 class TestWords:
     """The badge and the sentence of each state."""
 

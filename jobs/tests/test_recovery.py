@@ -150,3 +150,11 @@ def test_the_products_own_times_and_limits():
     assert {name: conf.DEFAULTS[name] for name in PRODUCT} == PRODUCT
     assert conf.get("lease_giveup_s") < conf.get("lease_s"), "two copies would run at once"
     assert delay_s(POLICY, 0) == 60
+
+
+def test_advice_promises_no_try_that_will_not_come(running_job):
+    running_job.max_retries = 0
+    ErrorRecoveryService().handle_job_failure(running_job, TransientError("No answer"))
+    row = reload(running_job)
+    assert row.status == Status.FAILED
+    assert row.error_advice == "If it keeps failing, check that the host is reachable."
