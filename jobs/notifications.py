@@ -130,10 +130,10 @@ class JobNotificationService:
 
     def send_digest(self, user_email: str, rows: list[Notification]) -> int:
         first = rows[0]
-        if len(rows) == 1 and first.group is None:
+        if len(rows) == 1 and first.group is None and first.count == 1:
             return self.send_email_notification(user_email, first.job)
-        subject = one_line(f"{first.get_status_display()}: {first.group}") if len(rows) == 1 else said_of(rows)
-        parts = [describe(row.job) if row.group is None else describe_group(row) for row in rows[:DIGEST_MAX]]
+        subject = one_line(f"{first.get_status_display()}: {first.group}") if len(rows) == 1 and first.group else said_of(rows)
+        parts = [describe(row.job) if row.group is None and row.count == 1 else describe_many(row) for row in rows[:DIGEST_MAX]]
         return send(subject, parts, user_email, more=max(0, len(rows) - DIGEST_MAX))
 
     def mail_failed(self, rows: list[Notification], error: OSError) -> None:
@@ -181,8 +181,9 @@ def describe(job: Job) -> Part:
     return Part(job.name, job.get_status_display(), describe_end(job), job.error_advice, ways, place(job.get_absolute_url() + line))
 
 
-def describe_group(row: Notification) -> Part:
-    return Part(str(row.group), row.get_status_display(), row.text, "", [], place(row.get_absolute_url()))
+def describe_many(row: Notification) -> Part:
+    """The end of a group, or jobs that failed in the same way."""
+    return Part(str(row.group or row.job), row.get_status_display(), row.text, "", [], place(row.get_absolute_url()))
 
 
 def place(path: str) -> str:
@@ -191,7 +192,9 @@ def place(path: str) -> str:
 
 def said_of(rows: list[Notification]) -> str:
     """4 jobs failed, 2 completed."""
-    counts = Counter(str(row.get_status_display()).lower() for row in rows)
+    counts: Counter[str] = Counter()
+    for row in rows:
+        counts[str(row.get_status_display()).lower()] += row.count
     (first, number), *others = sorted(counts.items(), key=lambda item: item[0] != "failed")
     return ", ".join([f"{words.count(number, 'job')} {first}", *(f"{number:,} {status}" for status, number in others)])
 

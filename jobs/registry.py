@@ -10,6 +10,7 @@ A job type is one file with one decorated function:
 Forms, the API's validation, choice lists, filters and the admin all read this registry.
 """
 
+import logging
 import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from django.utils.module_loading import module_has_submodule
 from jobs import conf
 from jobs.errors import InvalidParameters, UnknownJobType
 from jobs.retry import RetryPolicy
+
+log = logging.getLogger(__name__)
 
 
 class Handler(Protocol):
@@ -89,11 +92,25 @@ class JobType:
             raise InvalidParameters({name: [str(e) for e in errors] for name, errors in form.errors.items()})
         return form.cleaned_data
 
+    def parameters_shown(self, parameters: dict[str, Any]) -> list[tuple[str, str]]:
+        """Names and values as people read them; plainly for those that an earlier release stored in another shape."""
+        if self.show_parameters:
+            try:
+                return self.show_parameters(parameters)
+            except (LookupError, TypeError, ValueError, AttributeError):
+                log.warning("Parameters of %s could not be shown as the type would", self.name, exc_info=True)
+        labels = {name: str(f.label or name.replace("_", " ").capitalize()) for name, f in self.form.base_fields.items()}
+        return [(labels.get(name, name), str(value)) for name, value in parameters.items() if value not in (None, "", [])]
+
     def summary(self, result: dict[str, Any] | None) -> str:
-        """The result in one line, or an empty string."""
+        """The result in one line, or an empty string; also for one that an earlier release stored in another shape."""
         if not result:
             return ""
-        return self.summarise(result) if self.summarise else str(result.get("summary", ""))
+        try:
+            return self.summarise(result) if self.summarise else str(result.get("summary", ""))
+        except (LookupError, TypeError, ValueError, AttributeError):
+            log.warning("A result of %s could not be summarised", self.name, exc_info=True)
+            return ""
 
 
 _types: dict[str, JobType] = {}

@@ -315,12 +315,8 @@ LEVELS = {"warning": Level.WARNING, "error": Level.ERROR}
 
 
 def parameters_of(job: Job) -> list[tuple[str, str]]:
-    """Names and values as people read them."""
     kind = registry.find(job.job_type)
-    if kind and kind.show_parameters:
-        return kind.show_parameters(job.parameters)
-    labels = {name: str(f.label or name.replace("_", " ").capitalize()) for name, f in kind.form.base_fields.items()} if kind else {}
-    return [(labels.get(name, name), str(value)) for name, value in job.parameters.items() if value not in (None, "", [])]
+    return kind.parameters_shown(job.parameters) if kind else [(name, str(value)) for name, value in job.parameters.items()]
 
 
 def last_lines(job: Job, level: int) -> list[JobLog]:

@@ -216,8 +216,18 @@ def test_f28_a_mail_server_that_is_back(running_job, analyst, settings):
 def test_many_failures_are_one_mail(analyst, settings):
     for number in range(25):
         job = start(analyst, name=f"Job {number}")
-        JobManager().mark_failed(job.pk, "It broke", attempt=1)
+        JobManager().mark_failed(job.pk, f"Part {chr(97 + number)} broke", attempt=1)
     assert upkeep.send_due_mail() == 1
     [sent] = mail.outbox
     assert sent.subject == "25 jobs failed"
     assert "And 5 more." in sent.body
+
+
+def test_failures_that_are_alike_are_one_sentence_of_a_mail(analyst, settings):
+    for number in range(25):
+        job = start(analyst, name=f"Job {number}")
+        JobManager().mark_failed(job.pk, f"Broke after {number} s", attempt=1)
+    assert upkeep.send_due_mail() == 1
+    [sent] = mail.outbox
+    assert sent.subject == "25 jobs failed"
+    assert "25 jobs failed in the same way: Broke after 24 s" in sent.body
