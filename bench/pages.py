@@ -14,6 +14,7 @@ from bench.common import ROOT, percentiles, say
 JOBS = 1_000_000
 LINES_A_JOB = 10
 REPEATED = 30
+SUBJECTS = 1_000  # of five the analyst is a member, which makes half of what they see; the other half is their own
 BATCH = 20_000
 AIM_MS = 100
 # of a thousand jobs
@@ -27,7 +28,7 @@ ERRORS = (
 )
 
 
-def fill(jobs: int, analyst: Any, others: list[Any]) -> None:
+def fill(jobs: int, analyst: Any, others: list[Any], subjects: list[Any]) -> None:
     """The rows that years of use would leave, without the work."""
     from django.utils import timezone
 
@@ -46,7 +47,8 @@ def fill(jobs: int, analyst: Any, others: list[Any]) -> None:
             mark = failures.mark_of("transient", error) if error else None
             row = Job(
                 job_type=TYPES[n % 6], name=f"Scrape {n % 900} pages of site{n % 5000}.example", status=status, priority=(n % 4) * 10,
-                created_by=analyst if n % 100 == 0 else others[n % len(others)], parameters={"urls": [f"https://site{n % 5000}.example/{n}"]},
+                created_by=analyst if n % 200 == 0 else others[n % len(others)],
+                subject_id=subjects[n // 7 % len(subjects)].pk, parameters={"urls": [f"https://site{n % 5000}.example/{n}"]},
                 created_at=created, run_after=created, started_at=created if ended else None, attempt=1 if ended else 0, log_seq=LINES_A_JOB,
                 completed_at=created + timedelta(seconds=20) if ended else None, result_data=RESULT if status == "COMPLETED" else None,
                 error_message=error, error_kind="transient" if error else "", failure=mark.fingerprint if mark else "", total_steps=10,
@@ -152,11 +154,16 @@ def pages(jobs: int = JOBS) -> None:
     from django.contrib.auth.models import User
     from django.db import connection
 
+    from osint.models import Subject
+
     analyst = User.objects.create_user("analyst")
     others = [User.objects.create_user(f"person{n}") for n in range(50)]
     admin = User.objects.create_superuser("boss")
+    subjects = [Subject.objects.create(name=f"Subject {n}", created_by=others[n % 50]) for n in range(SUBJECTS)]
+    for subject in subjects[:: SUBJECTS // 5]:
+        subject.members.add(analyst)
     began = time.perf_counter()
-    fill(jobs, analyst, others)
+    fill(jobs, analyst, others, subjects)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
     say("filled", jobs=jobs, log_rows=jobs * LINES_A_JOB, seconds=time.perf_counter() - began)

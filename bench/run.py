@@ -350,7 +350,7 @@ def main() -> None:
         from osint import sample_site
 
         server, base = sample_site.serve()
-        from bench import types
+        from bench import pages, types
 
         gold = types.gold_folder()
         articles = serve_articles(gold / "articles" / "html") if gold else None
@@ -393,6 +393,7 @@ def main() -> None:
             types.all_types(user)
         WorkerProcess.objects.all().delete()
         idle_stack()
+        pages.pages()
         server.shutdown()
 
 

@@ -123,9 +123,8 @@ def not_taken_up(jobs: Any, key: str = "pk") -> Any:
 
 def failed_items(visible: JobQuerySet, since: datetime | None = None) -> QuerySet:
     """Items that failed in visible jobs which went on without them, and that no later job has taken up."""
-    rows = JobItem.objects.filter(outcome=JobItem.Outcome.FAILED, job__in=visible.exclude(status=Status.FAILED).order_by()).exclude(
-        failure=""
-    )
+    went_on = visible.exclude(status=Status.FAILED).filter(pk=OuterRef("job_id")).order_by()
+    rows = JobItem.objects.filter(Exists(went_on), outcome=JobItem.Outcome.FAILED).exclude(failure="")
     return not_taken_up(rows if since is None else rows.filter(at__gte=since), "job_id")
 
 

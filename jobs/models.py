@@ -106,7 +106,7 @@ class Job(models.Model):
     pause_requested_at = models.DateTimeField(null=True, blank=True, help_text="Asked to pause; on a waiting job: paused.")
     pause_reason = models.CharField(max_length=300, blank=True)
     paused_by = models.CharField(max_length=150, blank=True, help_text="Empty: it made way and goes on by itself.")
-    continues_id = models.UUIDField(null=True, blank=True, db_index=True, help_text="The job whose work this one goes on with.")
+    continues_id = models.UUIDField(null=True, blank=True, help_text="The job whose work this one goes on with.")
     group = models.ForeignKey(JobGroup, null=True, blank=True, on_delete=models.SET_NULL, related_name="jobs")
     depends_on: Any = models.ManyToManyField(
         "self", symmetrical=False, through="JobDependency", through_fields=("job", "needs"), related_name="dependents"
@@ -146,6 +146,9 @@ class Job(models.Model):
             models.Index(fields=("-created_at", "-id"), name="job_created"),
             models.Index(fields=("-completed_at",), name="job_completed", condition=Q(completed_at__isnull=False)),
             models.Index(fields=("created_by", "status"), name="job_open_by_creator", condition=Q(status__in=sorted(OPEN))),
+            models.Index(fields=("priority", "id"), name="job_priority"),
+            models.Index(fields=("name", "id"), name="job_name"),
+            models.Index(fields=("continues_id",), name="job_continues", condition=Q(continues_id__isnull=False)),
             models.Index(fields=("completed_at", "failure"), name="job_failed", condition=Q(status=Status.FAILED)),
             models.Index(fields=("queue_name", "priority", "run_after"), name="job_due", condition=CLAIMABLE),
             models.Index(

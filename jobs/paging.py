@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.models import Q, QuerySet
 
-COUNTED = 10_000  # rows that are counted; of more it is only said that there are more
+COUNTED = 2_000  # rows that are counted; of more it is only said that there are more
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ def keyset_page(rows: QuerySet, sort: str, size: int, *, after: str = "", before
     forward = down if not backwards else not down
     if start is not None:
         value, which = getattr(start, field), "lt" if forward else "gt"
-        rows = rows.filter(Q(**{f"{field}__{which}": value}) | Q(**{field: value, f"pk__{which}": start.pk}))
+        # the first condition says the same again, in the form that an index can follow
+        rows = rows.filter(Q(**{f"{field}__{which}e": value}), Q(**{f"{field}__{which}": value}) | Q(**{f"pk__{which}": start.pk}))
     sign = "-" if forward else ""
     found = list(rows.order_by(f"{sign}{field}", f"{sign}pk")[: size + 1])
     more, found = len(found) > size, found[:size]

@@ -8,10 +8,11 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib import messages
+from django.contrib.auth import get_user_model
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, JsonResponse, QueryDict, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -64,7 +65,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
             "running": running,
             "needs": len(needs),
             "troubles": [shown(trouble, visible, request.user) for trouble in needs[:TROUBLES_SHOWN]],
-            "recent": decorate(list(visible.ended().order_by("-completed_at")[:6])),
+            "recent": decorate(list(visible.filter(completed_at__isnull=False).order_by("-completed_at")[:6])),
             "workers": workers_with_jobs(visible),
             "unserved": sorted(unserved_queues(waiting_queues)),
             "no_workers": not stats["workers"],
@@ -76,8 +77,8 @@ def dashboard(request: HttpRequest) -> HttpResponse:
 
 def workers_with_jobs(visible: JobQuerySet) -> list[dict[str, Any]]:
     """Every live worker, with its job if the viewer may see that; otherwise only that it is busy."""
-    busy = dict(Job.objects.running().values_list("worker_id", "id"))
-    seen = {job.worker_id: job for job in visible.running()}
+    busy = dict(Job.objects.running().order_by().values_list("worker_id", "id"))
+    seen = {job.worker_id: job for job in visible.running().order_by()}
     return [
         {"name": w.name, "seen_at": w.seen_at, "busy": w.name in busy, "job": seen.get(w.name), "upkeep": w.upkeep}
         for w in live_workers().order_by("host", "pk")
@@ -130,7 +131,7 @@ def job_list(request: HttpRequest) -> HttpResponse:
             "types": registry.choices(),
             "priorities": [(p.name, p.label) for p in Priority],
             "periods": PERIODS.items(),
-            "creators": creators_of(visible),
+            "creators": creators_of(request.user),
             "given": request.GET,
             "is_filtered": any(v for k, v in request.GET.items() if k in JobFilter.base_filters and k != "sort"),
             "subject": subject_of(request, request.GET.get("subject")),
@@ -187,9 +188,16 @@ def view_delete(request: HttpRequest, view_id: int) -> HttpResponse:
     return redirect("job-list")
 
 
-def creators_of(visible: QuerySet) -> list[str]:
-    names = visible.exclude(created_by=None).order_by("created_by__username").values_list("created_by__username", flat=True)
-    return list(names.distinct()[:100])
+def creators_of(user: Any) -> list[str]:
+    """Of the jobs that a person may see: everybody who started one, or those who did on the person's subjects."""
+    people = get_user_model().objects.order_by("username")
+    if user.has_perm("jobs.view_all_jobs"):
+        people = people.filter(Exists(Job.objects.filter(created_by=OuterRef("pk")).order_by()))
+    else:
+        subjects = subjects_of(user)
+        shared = Job.objects.none() if subjects is None else Job.objects.filter(subject_id__in=subjects.values("pk"))
+        people = people.filter(pk__in={user.pk, *shared.order_by().values_list("created_by_id", flat=True).distinct()})
+    return list(people.values_list("username", flat=True)[:100])
 
 
 def without(request: HttpRequest, *names: str) -> str:
@@ -281,7 +289,7 @@ def job_detail(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
             "group": JobGroup.objects.visible_to(request.user).filter(pk=job.group_id).first() if job.group_id else None,
             "needs": neighbours(request, Q(needed_by__job=job)),
             "needed_by": neighbours(request, Q(dependencies__needs=job)),
-            "continued_by": Job.objects.visible_to(request.user).filter(continues_id=job.pk).first(),
+            "continued_by": Job.objects.visible_to(request.user).filter(continues_id=job.pk).order_by().first(),
         },
     )
 
