@@ -32,8 +32,8 @@ def fill(jobs: int, analyst: Any, others: list[Any], subjects: list[Any]) -> Non
     """The rows that years of use would leave, without the work."""
     from django.utils import timezone
 
-    from jobs import failures
-    from jobs.models import Job, JobAttempt
+    from jobs import failures, search
+    from jobs.models import Job, JobAttempt, JobText
 
     rng = random.Random(6)
     now = timezone.now()
@@ -64,6 +64,7 @@ def fill(jobs: int, analyst: Any, others: list[Any], subjects: list[Any]) -> Non
                     )
                 )
         Job.objects.bulk_create(rows, batch_size=500)
+        JobText.objects.bulk_create([search.text_of(row) for row in rows], batch_size=1000)
         JobAttempt.objects.bulk_create(attempts, batch_size=1000)
     fill_logs()
 
@@ -87,6 +88,11 @@ def fill_logs() -> None:
                 j.created_at, '', '{{}}'
             FROM jobs_job j CROSS JOIN numbers""",
             [LINES_A_JOB, LINES_A_JOB, LINES_A_JOB],
+        )
+        cursor.execute(
+            """INSERT INTO jobs_jobtext (job_id, scope, text)
+            SELECT j.id, 'zzu' || j.created_by_id || ' zzs' || replace(CAST(j.subject_id AS text), '-', ''), l.message
+            FROM jobs_joblog l JOIN jobs_job j ON j.id = l.job_id WHERE l.level >= 30"""
         )
 
 

@@ -31,7 +31,7 @@ from django.utils import timezone
 
 from jobs import conf, items
 from jobs.manager import cancelled_line, summary_of
-from jobs.models import Archive, ArchivedJob, Job, JobAttempt, JobCheckpoint, JobDependency, JobItem, JobLog, Notification
+from jobs.models import Archive, ArchivedJob, Job, JobAttempt, JobCheckpoint, JobDependency, JobItem, JobLog, JobText, Notification
 from jobs.processes import scratch_of
 from jobs.states import ENDED, Status
 
@@ -42,7 +42,7 @@ FORMAT = {"format": "fieldwork jobs", "version": 1}
 JOBS_A_QUERY = 50
 LOG_ROWS_MAX = 50_000  # of the jobs of one file, unless a single job has more
 ORPHAN_AGE = timedelta(hours=24)
-OF_A_JOB = (JobAttempt, JobDependency, JobLog, JobItem, JobCheckpoint, Notification)
+OF_A_JOB = (JobAttempt, JobDependency, JobLog, JobText, JobItem, JobCheckpoint, Notification)
 
 
 class DamagedArchive(Exception):

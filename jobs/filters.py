@@ -7,8 +7,9 @@ import django_filters as filters
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from jobs import registry
+from jobs import registry, search
 from jobs.failures import with_failure
+from jobs.fulltext import terms_of
 from jobs.models import Job
 from jobs.states import Priority, Status
 
@@ -48,6 +49,8 @@ def state_query(state: str) -> Q:
 
 
 class JobFilter(filters.FilterSet):
+    has_more = False  # of what a search for words found
+
     state = filters.MultipleChoiceFilter(choices=list(STATES.items()), method="by_state", label="State")
     status = filters.MultipleChoiceFilter(choices=Status.choices, label="Status")
     type = filters.MultipleChoiceFilter(field_name="job_type", choices=registry.choices, label="Type")
@@ -82,8 +85,11 @@ class JobFilter(filters.FilterSet):
         return jobs.filter(created_at__gte=timezone.now() - timedelta(hours=HOURS[value]))
 
     def by_text(self, jobs: QuerySet, name: str, value: str) -> QuerySet:
-        text = value.replace("\x00", "").strip()
-        return jobs.filter(Q(name__icontains=text) | Q(error_message__icontains=text)) if text else jobs
+        """The newest jobs with these words; `has_more` says that there are more than are found."""
+        if not terms_of(value):
+            return jobs
+        ids, self.has_more = search.newest(value, jobs, getattr(self.request, "user", None))
+        return jobs.filter(pk__in=ids)
 
     def in_order(self, jobs: QuerySet, name: str, value: str) -> QuerySet:
         """Ordered by the time of their end, only jobs that have one are there: databases differ in where the others would stand."""
@@ -98,13 +104,13 @@ class JobFilter(filters.FilterSet):
         return SORTS.get(self.form.cleaned_data.get("sort") or "", FIRST_SORT)
 
 
-def filtered(data: Any, jobs: QuerySet) -> tuple[JobFilter, list[str]]:
+def filtered(data: Any, jobs: QuerySet, request: Any = None) -> tuple[JobFilter, list[str]]:
     """A filter that can be used, and what of `data` made no sense and was left out, in words."""
-    form = JobFilter(data, queryset=jobs)
+    form = JobFilter(data, queryset=jobs, request=request)
     if form.is_valid():
         return form, []
     problems = [f"{form.form.fields[name].label}: {' '.join(errors)}" for name, errors in form.form.errors.items()]
     good = data.copy()
     for name in form.form.errors:
         good.pop(name, None)
-    return JobFilter(good, queryset=jobs), problems
+    return JobFilter(good, queryset=jobs, request=request), problems

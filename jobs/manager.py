@@ -19,9 +19,9 @@ from django.db.models import F, Q, QuerySet
 from django.dispatch import Signal
 from django.utils import timezone
 
-from jobs import broker, conf, failures, items, live, registry, sql, words
+from jobs import broker, conf, failures, items, live, registry, search, sql, words
 from jobs.errors import InvalidParameters, InvalidResult, Kind, NotAllowed, QuotaExceeded
-from jobs.models import Job, JobAttempt, JobDependency, JobGroup, JobLog, as_uuid
+from jobs.models import Job, JobAttempt, JobDependency, JobGroup, JobLog, JobText, as_uuid
 from jobs.states import Level, Priority, Status
 
 log = logging.getLogger(__name__)
@@ -161,6 +161,7 @@ class JobManager:
             waits_for = [n for n in needed if not n.is_ended]
             job.blocked_by, job.hold_reason = len(waits_for), waits_for_text([n.name for n in waits_for])
             sql.insert([job])
+            sql.insert([search.text_of(job)])
             if needed:
                 sql.insert(JobDependency(job=job, needs=n, met=n.is_ended) for n in needed)
             text = f"Created by {name_of(created_by)}"
@@ -751,6 +752,10 @@ class JobManager:
     def _write_log(self, job_id: uuid.UUID, first: int, attempt: int, lines: Sequence[LogLine]) -> None:
         rows = [JobLog(job_id=job_id, seq=first + n, attempt=attempt, **line) for n, line in enumerate(lines)]
         sql.insert(rows)
+        serious = [row.message for row in rows if row.level >= Level.WARNING]
+        if serious:
+            scope = search.scope_words(*Job.objects.filter(pk=job_id).order_by().values_list("created_by_id", "subject_id").get())
+            sql.insert(JobText(job_id=job_id, scope=scope, text=message) for message in serious)
 
     def _announce(self, job_id: uuid.UUID, status: str, revision: int) -> None:
         """After the commit, the live message."""

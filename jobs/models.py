@@ -343,6 +343,23 @@ class JobLog(models.Model):
         return f"{self.seq} {self.get_level_display()} {self.message[:80]}"
 
 
+class JobText(models.Model):
+    """What a search over all jobs finds: the name and parameters of a job, or a warning or error of its log."""
+
+    id = models.BigAutoField(primary_key=True)
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="texts")
+    scope = models.CharField(max_length=100, blank=True, help_text="Words for its creator and its subject (jobs.search).")
+    text = models.TextField()
+
+    objects = OfJobQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("id",)
+
+    def __str__(self) -> str:
+        return self.text[:80]
+
+
 def artifact_path(artifact: "Artifact", filename: str) -> str:
     """Below the artifact folder by ids alone: a name given by a job never becomes part of a path."""
     return f"{artifact.job_id}/{artifact.id}"

@@ -31,6 +31,7 @@ from jobs.paging import COUNTED, counted, keyset_page
 from jobs.presentation import Badge, badge, chart, decorate, group_state, live_fields, pace, type_label, unit_of
 from jobs.queries import JobQuerySet, subjects_of
 from jobs.resources import ResourceManager, live_workers, unserved_queues
+from jobs.search import HITS_MAX
 from jobs.states import Level, Priority, Status
 from jobs.ways import ways_out
 
@@ -110,7 +111,7 @@ def ended_per_minute(visible: QuerySet, minutes: int = 60) -> dict[str, Any]:
 @require_GET
 def job_list(request: HttpRequest) -> HttpResponse:
     visible = Job.objects.visible_to(request.user)
-    filters, problems = filtered(request.GET, visible.select_related("created_by"))
+    filters, problems = filtered(request.GET, visible.select_related("created_by"), request)
     where = {name: request.GET.get(name, "") for name in ("after", "before")}
     page = keyset_page(filters.qs, filters.order, PAGE_SIZE, **where)
     if not page.rows and any(where.values()):
@@ -124,6 +125,7 @@ def job_list(request: HttpRequest) -> HttpResponse:
             "page": page,
             "count": count,
             "count_said": words.up_to(count, COUNTED),
+            "newest_only": HITS_MAX if filters.has_more else None,
             "views": list(SavedView.objects.filter(user_id=str(request.user.pk))),
             "problems": problems,
             "chips": state_chips(request, visible),
@@ -144,7 +146,7 @@ def job_list(request: HttpRequest) -> HttpResponse:
 @require_GET
 def job_list_csv(request: HttpRequest) -> StreamingHttpResponse:
     """The jobs of the list, with its filters and order, as CSV; up to `bulk_max` times ten of them."""
-    filters, _ = filtered(request.GET, Job.objects.visible_to(request.user).select_related("created_by"))
+    filters, _ = filtered(request.GET, Job.objects.visible_to(request.user).select_related("created_by"), request)
     writer = csv.writer(Echo())
     head = ["id", "name", "type", "status", "state", "says", "priority", "by", "created", "started", "ended", "done", "of", "problems"]
     response = StreamingHttpResponse(
@@ -745,7 +747,7 @@ def chosen_jobs(request: HttpRequest, said: dict[str, Any]) -> tuple[JobQuerySet
     """The jobs that a bulk action is for, or why there are none."""
     visible = visible_jobs(request).order_by("-created_at", "-id")
     if said["everything"]:
-        filters, problems = filtered(QueryDict(said["query"]), visible)
+        filters, problems = filtered(QueryDict(said["query"]), visible, request)
         if problems:
             return visible.none(), problems[0]
         jobs = filters.qs

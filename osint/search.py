@@ -1,6 +1,5 @@
 """Search in the documents of a subject, by the full-text index of the database (migration 0004)."""
 
-import re
 import uuid
 from dataclasses import dataclass
 
@@ -8,10 +7,10 @@ from django.db import connection
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 
+from jobs.fulltext import as_fts5, as_tsquery, terms_of
 from osint.models import Document
 
 HITS_MAX = 200
-WORDS_MAX = 20
 _OPEN, _CLOSE = "\ue000", "\ue001"  # private use: no text that we store means anything by them
 
 _SQLITE = """
@@ -51,27 +50,6 @@ def search(subject_id: uuid.UUID, text: str) -> list[Hit]:
         rows = [(row[0] if isinstance(row[0], uuid.UUID) else uuid.UUID(row[0]), row[1]) for row in cursor.fetchall()]
     found = Document.objects.defer("text", "links", "headers", "diff").in_bulk([pk for pk, _ in rows])
     return [Hit(found[pk], marked(snippet)) for pk, snippet in rows if pk in found]
-
-
-def terms_of(text: str) -> list[list[str]]:
-    """Each term is a list of words that stand together: one for a word, more for a quoted phrase."""
-    terms = [re.findall(r"\w+", phrase or word) for phrase, word in re.findall(r'"([^"]*)"|(\S+)', text.replace("\x00", ""))]
-    return [term for term in terms if term][:WORDS_MAX]
-
-
-def as_fts5(terms: list[list[str]]) -> str:
-    quoted = ['"' + " ".join(term) + '"' for term in terms]
-    return " ".join(quoted) + ("*" if len(terms[-1]) == 1 else "")
-
-
-def as_tsquery(terms: list[list[str]]) -> str:
-    parts = [" <-> ".join(f"'{word}'" for word in term) for term in terms]
-    return (
-        " & ".join(f"({part})" for part in parts[:-1])
-        + (" & " if len(parts) > 1 else "")
-        + parts[-1]
-        + (":*" if len(terms[-1]) == 1 else "")
-    )
 
 
 def marked(snippet: str) -> SafeString:

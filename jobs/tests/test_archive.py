@@ -40,7 +40,9 @@ def test_job_cleanup_and_archival(analyst, client):
     with default_storage.open(kept.name) as file:
         data = file.read()
     assert (hashlib.sha256(data).hexdigest(), len(data)) == (kept.sha256, kept.size)
-    assert gzip.decompress(data).count(b"\n") == 1 + 1 + 1 + len(lines) + 3 + 1 + 1  # head, job, attempt, log, items, notification, tail
+    assert (
+        gzip.decompress(data).count(b"\n") == 1 + 1 + 1 + len(lines) + 2 + 3 + 1 + 1
+    )  # head, job, attempt, log, texts, items, notification, tail
     client.force_login(analyst)
     assert "It broke" in client.get(job.get_absolute_url()).content.decode()
 

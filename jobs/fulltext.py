@@ -1,0 +1,28 @@
+"""What people type into a search box, as queries of the full-text indexes of SQLite (FTS5) and PostgreSQL (tsquery)."""
+
+import re
+
+WORDS_MAX = 20
+
+
+def terms_of(text: str) -> list[list[str]]:
+    """Each term is a list of words that stand together: one for a word, more for a quoted phrase."""
+    terms = [re.findall(r"\w+", phrase or word) for phrase, word in re.findall(r'"([^"]*)"|(\S+)', text.replace("\x00", ""))]
+    return [term for term in terms if term][:WORDS_MAX]
+
+
+def as_fts5(terms: list[list[str]]) -> str:
+    """All terms; the last word may be the beginning of one."""
+    quoted = ['"' + " ".join(term) + '"' for term in terms]
+    return " AND ".join(quoted) + (" *" if len(terms[-1]) == 1 else "")
+
+
+def as_tsquery(terms: list[list[str]]) -> str:
+    """As `as_fts5`, for the configuration “simple”."""
+    parts = [" <-> ".join(f"'{word}'" for word in term) for term in terms]
+    return (
+        " & ".join(f"({part})" for part in parts[:-1])
+        + (" & " if len(parts) > 1 else "")
+        + parts[-1]
+        + (":*" if len(terms[-1]) == 1 else "")
+    )

@@ -1,0 +1,62 @@
+"""Full text of jobs: FTS5 on SQLite, a tsvector with a GIN index on PostgreSQL; kept by the database itself.
+
+A later migration that rebuilds the table jobs_jobtext on SQLite drops its triggers and must make them again.
+"""
+
+from django.db import migrations
+
+SQLITE = (
+    """CREATE VIRTUAL TABLE jobs_search USING fts5(
+       scope, text, content='jobs_jobtext', content_rowid='id', tokenize='unicode61 remove_diacritics 2')""",
+    """CREATE TRIGGER jobs_search_insert AFTER INSERT ON jobs_jobtext BEGIN
+       INSERT INTO jobs_search (rowid, scope, text) VALUES (new.id, new.scope, new.text);
+       END""",
+    """CREATE TRIGGER jobs_search_delete AFTER DELETE ON jobs_jobtext BEGIN
+       INSERT INTO jobs_search (jobs_search, rowid, scope, text) VALUES ('delete', old.id, old.scope, old.text);
+       END""",
+)
+POSTGRESQL = (
+    """ALTER TABLE jobs_jobtext ADD COLUMN search tsvector
+       GENERATED ALWAYS AS (to_tsvector('simple', scope || ' ' || left(text, 250000))) STORED""",
+    "CREATE INDEX job_text_search ON jobs_jobtext USING gin (search)",
+)
+SQLITE_BACK = ("DROP TRIGGER jobs_search_insert", "DROP TRIGGER jobs_search_delete", "DROP TABLE jobs_search")
+POSTGRESQL_BACK = ("DROP INDEX job_text_search", "ALTER TABLE jobs_jobtext DROP COLUMN search")
+
+
+def forwards(apps, editor):
+    for statement in {"sqlite": SQLITE, "postgresql": POSTGRESQL}[editor.connection.vendor]:
+        editor.execute(statement)
+    find_what_is_there(apps)
+
+
+def find_what_is_there(apps):
+    """The jobs that there are already, in the order in which they were made, and their warnings and errors."""
+    from jobs.search import scope_words, texts_in
+
+    Job, JobLog, JobText = (apps.get_model("jobs", name) for name in ("Job", "JobLog", "JobText"))
+    scopes = {}
+    rows = []
+    for job in Job.objects.order_by("created_at").iterator(chunk_size=500):
+        scopes[job.pk] = scope_words(job.created_by_id, job.subject_id)
+        said = " ".join(texts_in(job.parameters))[:20_000]
+        rows.append(JobText(job_id=job.pk, scope=scopes[job.pk], text=f"{job.name} {said}"))
+        if len(rows) == 500:
+            JobText.objects.bulk_create(rows)
+            rows = []
+    for line in JobLog.objects.filter(level__gte=30).order_by("timestamp").iterator(chunk_size=500):
+        rows.append(JobText(job_id=line.job_id, scope=scopes.get(line.job_id, ""), text=line.message))
+        if len(rows) == 500:
+            JobText.objects.bulk_create(rows)
+            rows = []
+    JobText.objects.bulk_create(rows)
+
+
+def backwards(apps, editor):
+    for statement in {"sqlite": SQLITE_BACK, "postgresql": POSTGRESQL_BACK}[editor.connection.vendor]:
+        editor.execute(statement)
+
+
+class Migration(migrations.Migration):
+    dependencies = [("jobs", "0005_troubles_stalls_views_and_wishes")]
+    operations = [migrations.RunPython(forwards, backwards)]

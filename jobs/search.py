@@ -1,0 +1,104 @@
+"""Search over all jobs: in their names, parameters, and the warnings and errors of their logs (migration 0006).
+
+What may be found is stored in `JobText`, a row for each job and one for each such line, with words for whom it concerns:
+so that the index itself looks only at what a person may see, and not at a million jobs of others.
+"""
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from django.db import connection
+from django.db.models import QuerySet
+
+from jobs.fulltext import as_fts5, as_tsquery, terms_of
+from jobs.models import Job, JobText
+from jobs.queries import subjects_of
+
+HITS_MAX = 200
+CHARS_MAX = 20_000  # of the parameters of a job
+BATCH, BATCHES_MAX = 1_000, 20
+SUBJECTS_NAMED = 300  # of a person with more, all matches are looked at
+
+_SQLITE = """
+    SELECT s.rowid, t.job_id FROM jobs_search s JOIN jobs_jobtext t ON t.id = s.rowid
+    WHERE jobs_search MATCH %s AND s.rowid < %s ORDER BY s.rowid DESC LIMIT %s"""
+_POSTGRESQL = """
+    SELECT id, job_id FROM jobs_jobtext WHERE search @@ to_tsquery('simple', %s) AND id < %s ORDER BY id DESC LIMIT %s"""
+LAST = 2**62
+
+
+def newest(text: str, visible: QuerySet, user: Any) -> tuple[list[uuid.UUID], bool]:
+    """(the newest visible jobs that have all words of `text` in one place, 200 at most; whether there are more).
+
+    The last word may be the beginning of one; a phrase in double quotes is looked for as it stands.
+    """
+    terms = terms_of(text)
+    if not terms:
+        return [], False
+    query = query_of(terms, scope_of(user))
+    found: dict[uuid.UUID, None] = {}
+    for ids in batches(query):
+        new = [pk for pk in ids if pk not in found]
+        seen = set(visible.filter(pk__in=new).order_by().values_list("pk", flat=True))
+        found |= dict.fromkeys(pk for pk in new if pk in seen)
+        if len(found) > HITS_MAX:
+            return list(found)[:HITS_MAX], True
+    return list(found), False
+
+
+def batches(query: str) -> Iterator[list[uuid.UUID]]:
+    last = LAST
+    for _ in range(BATCHES_MAX):
+        with connection.cursor() as cursor:
+            cursor.execute(_SQLITE if connection.vendor == "sqlite" else _POSTGRESQL, [query, last, BATCH])
+            rows = cursor.fetchall()
+        yield [pk if isinstance(pk, uuid.UUID) else uuid.UUID(pk) for _, pk in rows]
+        if len(rows) < BATCH:
+            return
+        last = rows[-1][0]
+
+
+def query_of(terms: list[list[str]], scope: list[str]) -> str:
+    if connection.vendor == "sqlite":
+        words = f"text : ({as_fts5(terms)})"
+        return f"{words} AND scope : ({' OR '.join(scope)})" if scope else words
+    return f"({as_tsquery(terms)}) & ({' | '.join(scope)})" if scope else as_tsquery(terms)
+
+
+def scope_of(user: Any) -> list[str]:
+    """The words of which a text must have one; none for who sees all, or would need too many of them."""
+    if user is None or user.has_perm("jobs.view_all_jobs"):
+        return []
+    subjects = subjects_of(user)
+    ids = list(subjects.order_by().values_list("pk", flat=True)[: SUBJECTS_NAMED + 1]) if subjects is not None else []
+    return [] if len(ids) > SUBJECTS_NAMED else [person(user.pk), *map(of_subject, ids)]
+
+
+def person(user_id: int) -> str:
+    return f"zzu{user_id}"
+
+
+def of_subject(subject_id: uuid.UUID) -> str:
+    return f"zzs{subject_id.hex}"
+
+
+def scope_words(created_by_id: int | None, subject_id: uuid.UUID | None) -> str:
+    return " ".join([*([person(created_by_id)] if created_by_id else []), *([of_subject(subject_id)] if subject_id else [])])
+
+
+def text_of(job: Job) -> JobText:
+    """Its name and its parameters, as far as they are texts."""
+    said = " ".join(texts_in(job.parameters))[:CHARS_MAX]
+    return JobText(job_id=job.pk, scope=scope_words(job.created_by_id, job.subject_id), text=f"{job.name} {said}")
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from texts_in(inner)
+    elif isinstance(value, Iterable):
+        for inner in value:
+            yield from texts_in(inner)

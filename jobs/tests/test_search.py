@@ -1,0 +1,108 @@
+"""Search over all jobs: what is found, by whom, and how much of it. The same on both databases."""
+
+import pytest
+
+from jobs import archive, search
+from jobs.manager import JobManager
+from jobs.models import Job, JobText
+from jobs.states import Level
+from osint.models import Subject
+
+pytestmark = pytest.mark.django_db
+
+
+def make(user, name="A job", subject=None, **parameters):
+    return JobManager().create_job(
+        "sample_steps", parameters={"total": 3, **parameters}, created_by=user, name=name, subject_id=subject and subject.pk
+    )
+
+
+def hits(text, user):
+    ids, has_more = search.newest(text, Job.objects.visible_to(user), user)
+    return ids, has_more
+
+
+@pytest.mark.parametrize("text", [
+    "harbour", "HARBOUR", "Zurich", "zürich", "scrape harbour", "harb", "“harbour", '"harbour of"', "gate-7.example", "  harbour  ", "harbour\x00",
+])  # fmt: skip
+def test_names_are_found_by_their_words(analyst, text):
+    job = make(analyst, "Scrape harbour of Zürich", gate="gate-7.example")
+    make(analyst, "Another thing")
+    assert hits(text, analyst) == ([job.pk], False)
+
+
+@pytest.mark.parametrize(
+    "text", ["harbour zzz", "arbour", '"of harbour"', "scope", "zzu", "'; DROP TABLE jobs_job; --", 'a" OR "b', "NEAR(x y)", "*"]
+)
+def test_what_is_not_there_is_not_found_and_nothing_breaks(analyst, text):
+    make(analyst, "Scrape harbour of Zürich")
+    assert hits(text, analyst) == ([], False)
+
+
+def test_a_text_without_words_filters_nothing(client, analyst):
+    make(analyst)
+    client.force_login(analyst)
+    assert client.get("/jobs/", {"q": " ?! "}).content.decode().count("data-job=") == 1
+
+
+def test_warnings_errors_and_the_end_are_found_but_not_every_line(analyst):
+    job = make(analyst)
+    JobManager().start([job.pk], worker_id="w", host="h")
+    lines = [{"level": Level.INFO, "message": "Fetched the lighthouse"}, {"level": Level.WARNING, "message": "The pier was slow"}]
+    JobManager().append_logs(job.pk, lines, attempt=1)
+    JobManager().mark_failed(job.pk, "The anchor is lost", attempt=1)
+    for text in ("pier", "anchor"):
+        assert hits(text, analyst) == ([job.pk], False)
+    assert hits("lighthouse", analyst) == ([], False)
+
+
+def test_only_visible_jobs_are_found(analyst, other, admin_user):
+    shared = Subject.objects.create(name="Shared", created_by=other)
+    shared.members.add(analyst)
+    mine, theirs = make(analyst, "harbour mine"), make(other, "harbour theirs")
+    together = make(other, "harbour together", shared)
+    assert set(hits("harbour", analyst)[0]) == {mine.pk, together.pk}
+    assert set(hits("harbour", other)[0]) == {theirs.pk, together.pk}
+    assert set(hits("harbour", admin_user)[0]) == {mine.pk, theirs.pk, together.pk}
+    shared.members.remove(analyst)
+    assert hits("harbour", analyst)[0] == [mine.pk]
+
+
+def test_who_has_many_subjects_still_finds_all(analyst, monkeypatch):
+    monkeypatch.setattr(search, "SUBJECTS_NAMED", 1)
+    subjects = [Subject.objects.create(name=f"S{n}", created_by=analyst) for n in range(3)]
+    jobs = [make(analyst, "harbour", subject) for subject in subjects]
+    assert set(hits("harbour", analyst)[0]) == {job.pk for job in jobs}
+
+
+def test_the_newest_are_found_first_and_more_is_said(client, analyst, monkeypatch):
+    monkeypatch.setattr(search, "HITS_MAX", 3)
+    monkeypatch.setattr(search, "BATCH", 2)
+    monkeypatch.setattr("jobs.views.HITS_MAX", 3)
+    jobs = [make(analyst, f"harbour {n}") for n in range(6)]
+    ids, has_more = hits("harbour", analyst)
+    assert (ids, has_more) == ([job.pk for job in reversed(jobs[3:])], True)
+    client.force_login(analyst)
+    text = client.get("/jobs/?q=harbour").content.decode()
+    assert "More than 3 jobs have these words" in text
+    assert text.count("data-job=") == 3
+
+
+def test_the_words_narrow_what_other_filters_leave(client, analyst):
+    cancelled, waiting = make(analyst, "harbour"), make(analyst, "harbour")
+    JobManager().cancel_job(cancelled.pk)
+    client.force_login(analyst)
+    text = client.get("/jobs/?q=harbour&state=cancelled").content.decode()
+    assert str(cancelled.pk) in text
+    assert str(waiting.pk) not in text
+    assert client.get("/api/jobs?q=harbour&state=cancelled").json()["count"] == 1
+
+
+def test_what_goes_to_the_archive_is_no_longer_found_until_it_is_back(analyst):
+    job = make(analyst, "harbour")
+    JobManager().cancel_job(job.pk)
+    archive.clean_up({"CANCELLED": 0})
+    assert hits("harbour", analyst) == ([], False)
+    assert not JobText.objects.exists()
+    archive.restore([job.pk])
+    assert hits("harbour", analyst) == ([job.pk], False)
