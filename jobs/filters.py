@@ -60,6 +60,7 @@ class JobFilter(filters.FilterSet):
     group = filters.UUIDFilter(field_name="group_id", label="Group")
     failure = filters.CharFilter(method="by_failure", label="Failure", max_length=16)
     since = filters.ChoiceFilter(choices=list(PERIODS.items()), method="by_period", label="Created")
+    ended_after = filters.IsoDateTimeFilter(field_name="completed_at", lookup_expr="gte", label="Ended from")
     created_after = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte", label="Created from")
     created_before = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt", label="Created before")
     q = filters.CharFilter(method="by_text", label="Text", max_length=200)

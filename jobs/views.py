@@ -4,7 +4,7 @@ import csv
 import itertools
 import uuid
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import messages
@@ -20,6 +20,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from jobs import bulk, conf, failures, items, registry, words
+from jobs.bottlenecks import held_for, paces
 from jobs.errors import MEANING, InvalidParameters, NotAllowed, UnknownJobType
 from jobs.filters import PERIODS, STATES, JobFilter, filtered, state_query
 from jobs.forecast import place_of
@@ -70,10 +71,41 @@ def dashboard(request: HttpRequest) -> HttpResponse:
             "workers": workers_with_jobs(visible),
             "unserved": sorted(unserved_queues(waiting_queues)),
             "no_workers": not stats["workers"],
+            "held": next(iter(held_for(visible)), None) if stats["held"] else None,
+            "away": since_last_here(request, visible),
             "any_jobs": visible.exists(),
             "minutes": ended_per_minute(visible),
         },
     )
+
+
+AWAY = timedelta(minutes=20)
+
+
+def since_last_here(request: HttpRequest, visible: JobQuerySet) -> dict[str, Any] | None:
+    """What ended while the viewer was away for some time; shown until they go away again. None at a first visit."""
+    now = timezone.now()
+    seen, session = request.session.get("seen_at"), request.session
+    if seen is not None and now - datetime.fromisoformat(seen) >= AWAY:
+        session["away_since"] = seen
+    if seen is None or now - datetime.fromisoformat(seen) >= timedelta(minutes=1):  # not with each live redraw
+        session["seen_at"] = now.isoformat()
+    if "away_since" not in session:
+        return None
+    since = datetime.fromisoformat(session["away_since"])
+    ended = visible.filter(completed_at__gte=since).order_by()
+    counts = ended.aggregate(**{status.value: Count("pk", filter=Q(status=status)) for status in (Status.COMPLETED, Status.FAILED)})
+    return {"since": since, "query": since.isoformat(), **counts}
+
+
+@login_required
+@require_GET
+def slow(request: HttpRequest) -> HttpResponse:
+    """The limit or reason that holds most jobs, and the types that wait or run longer than the week before."""
+    visible = visible_jobs(request)
+    found = paces(visible)
+    slower = sum(pace.is_slower or pace.waits_longer for pace in found)
+    return render(request, "jobs/slow.html", {"held": held_for(visible), "paces": found, "slower": slower})
 
 
 def workers_with_jobs(visible: JobQuerySet) -> list[dict[str, Any]]:

@@ -161,7 +161,7 @@ def test_the_whole_log_can_be_downloaded(page, running_job):
 def test_the_number_of_queries_does_not_grow_with_the_rows(page, analyst, django_assert_max_num_queries):
     for _ in range(40):
         JobManager().create_job("sample_steps", created_by=analyst)
-    for path, most in (("/", 26), ("/jobs/", 22)):
+    for path, most in (("/", 30), ("/jobs/", 22)):
         with django_assert_max_num_queries(most):
             page.get(path)
 

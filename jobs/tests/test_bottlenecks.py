@@ -1,0 +1,88 @@
+"""What is slow, and what happened while one was away."""
+
+from datetime import timedelta
+
+import pytest
+import time_machine
+from django.utils import timezone
+
+from jobs.bottlenecks import held_for, paces, share
+from jobs.manager import JobManager
+from jobs.models import Job
+from jobs.states import Status
+
+pytestmark = pytest.mark.django_db
+
+
+def completed(user, hours_ago, wait_s, run_s, count=5):
+    for _ in range(count):
+        job = JobManager().create_job("sample_steps", created_by=user)
+        created = timezone.now() - timedelta(hours=hours_ago)
+        started = created + timedelta(seconds=wait_s)
+        Job.objects.filter(pk=job.pk).update(  # the history of a machine, not a transition
+            status=Status.COMPLETED, attempt=1, created_at=created, started_at=started, completed_at=started + timedelta(seconds=run_s)
+        )
+
+
+@pytest.mark.parametrize(("percent", "value"), [(50, 3), (95, 5), (20, 1), (100, 5)])
+def test_a_share_is_the_nearest_rank(percent, value):
+    assert share([5, 1, 4, 2, 3], percent) == value
+
+
+def test_a_type_is_compared_with_its_week_before(analyst, other):
+    completed(analyst, hours_ago=2, wait_s=10, run_s=100)
+    completed(analyst, hours_ago=72, wait_s=10, run_s=40)
+    completed(other, hours_ago=2, wait_s=1, run_s=1)
+    [pace] = paces(Job.objects.visible_to(analyst))
+    assert (pace.now.jobs, pace.now.run_p50, pace.now.wait_p95) == (5, 100, 10)
+    assert pace.before.run_p50 == 40
+    assert pace.is_slower
+    assert not pace.waits_longer
+
+
+def test_too_few_jobs_say_nothing(analyst):
+    completed(analyst, hours_ago=2, wait_s=10, run_s=100, count=4)
+    assert paces(Job.objects.all()) == []
+
+
+def test_a_type_without_a_week_before_is_not_slower(analyst):
+    completed(analyst, hours_ago=2, wait_s=1000, run_s=100)
+    [pace] = paces(Job.objects.all())
+    assert (pace.before, pace.is_slower, pace.waits_longer) == (None, False, False)
+
+
+def test_reasons_that_differ_in_figures_are_one(client, analyst):
+    jobs = [JobManager().create_job("sample_steps", created_by=analyst) for _ in range(3)]
+    for job, reason in zip(
+        jobs, ("Waits for memory: 1.1 GB needed, 0.6 free", "Waits for memory: 2 GB needed, 0.7 free", "Paused"), strict=True
+    ):
+        JobManager().hold([job.pk], reason)
+    assert held_for(Job.objects.all()) == [("Waits for memory: … GB needed, … free", 2), ("Paused", 1)]
+    client.force_login(analyst)
+    for path in ("/", "/slow/"):
+        assert "Waits for memory: … GB needed, … free" in client.get(path).content.decode()
+
+
+def test_the_page_names_what_is_slower(client, analyst):
+    completed(analyst, hours_ago=2, wait_s=10, run_s=100)
+    completed(analyst, hours_ago=72, wait_s=10, run_s=40)
+    client.force_login(analyst)
+    text = client.get("/slow/").content.decode()
+    assert "1 type of job is slower than last week" in text
+    assert "1 min 40 s<small>40 s</small>" in text
+
+
+def test_what_ended_while_one_was_away(client, analyst, running_job):
+    client.force_login(analyst)
+    start = timezone.now()
+    assert "Since you were last here" not in client.get("/").content.decode()
+    with time_machine.travel(start + timedelta(minutes=10), tick=False):
+        assert "Since you were last here" not in client.get("/").content.decode()
+        JobManager().mark_completed(running_job.pk, {}, attempt=1)
+    for minutes in (60, 62):  # it stays while one is here
+        with time_machine.travel(start + timedelta(minutes=minutes), tick=False):
+            text = client.get("/").content.decode()
+            assert "Since you were last here" in text
+            assert "1 job completed" in text
+    query = f"/jobs/?ended_after={(start + timedelta(minutes=10)).isoformat().replace('+', '%2B')}"
+    assert running_job.name in client.get(query).content.decode()
