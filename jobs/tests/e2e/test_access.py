@@ -60,7 +60,7 @@ def jobs(analyst):
 def pages_of(jobs):
     failure = reload(jobs["failed"]).failure
     return [
-        "/", "/jobs/", "/jobs/?state=failed&sort=-ended", "/jobs/?q=nothing+matches", "/failures/", f"/failures/{failure}/",
+        "/", "/slow/", "/jobs/", "/jobs/?state=failed&sort=-ended", "/jobs/?q=nothing+matches", "/failures/", f"/failures/{failure}/",
         "/notifications/", "/notifications/mail/", "/jobs/new/", "/jobs/nowhere/",
         f"/jobs/{jobs['completed'].pk}/items/", *(job.get_absolute_url() for job in jobs.values()),
     ]  # fmt: skip
