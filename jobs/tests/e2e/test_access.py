@@ -7,7 +7,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from jobs.manager import JobManager
-from jobs.models import SavedView
+from jobs.models import Job, SavedView, WorkerProcess
 from jobs.states import Priority, Status
 from jobs.tests.fixtures import reload, status_of, wait_for
 
@@ -142,6 +142,18 @@ def test_the_help_shows_the_keys_and_can_switch_them_off(sign_in, jobs):
     page.keyboard.press("Escape")
     page.keyboard.press("j")
     assert here(page) != ""
+
+
+def test_the_place_in_line_stays_when_the_page_is_live(sign_in, jobs):
+    job = jobs["waiting"]
+    WorkerProcess.objects.create(name="w-1", queue_name="default", host="h", pid=1, cluster="0" * 32)
+    page = sign_in()
+    page.goto(job.get_absolute_url())
+    expect(page.locator("[data-live]")).to_have_text("Live")
+    Job.objects.filter(pk=job.pk).update(total_steps=20)
+    JobManager().note(job.pk, "Something was said")
+    expect(page.locator("[data-field=done]")).to_have_text("0 of 20")  # so the page has painted what came
+    expect(page.locator(".says")).to_have_text("Waiting for a free worker · next in line")
 
 
 def test_keys_of_a_jobs_page(sign_in, jobs):
