@@ -78,7 +78,7 @@ def test_who_has_many_subjects_still_finds_all(analyst, monkeypatch):
 def test_the_newest_are_found_first_and_more_is_said(client, analyst, monkeypatch):
     monkeypatch.setattr(search, "HITS_MAX", 3)
     monkeypatch.setattr(search, "BATCH", 2)
-    monkeypatch.setattr("jobs.views.HITS_MAX", 3)
+    monkeypatch.setattr("jobs.views.lists.HITS_MAX", 3)
     jobs = [make(analyst, f"harbour {n}") for n in range(6)]
     ids, has_more = hits("harbour", analyst)
     assert (ids, has_more) == ([job.pk for job in reversed(jobs[3:])], True)

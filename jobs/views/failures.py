@@ -1,0 +1,100 @@
+"""Failures that are alike: what they are, and what can be done for all of them."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_POST
+
+from jobs import bulk, conf, failures, words
+from jobs.errors import MEANING
+from jobs.forms import AcknowledgeForm
+from jobs.presentation import decorate
+from jobs.queries import JobQuerySet
+from jobs.states import Status
+from jobs.views.scope import PAGE_SIZE, visible_jobs
+from jobs.ways import ways_out
+
+TROUBLES_SHOWN = 6
+
+
+def shown(trouble: failures.Trouble, visible: JobQuerySet, user: Any) -> failures.Trouble:
+    """With the job and its first way out, where there is only one to deal with."""
+    if trouble.jobs + trouble.item_jobs == 1:
+        with_it = visible.filter(failures.with_failure(trouble.group.pk)).filter(status=Status.FAILED if trouble.jobs else Status.COMPLETED)
+        trouble.job = next(iter(decorate(list(with_it.order_by("-created_at")[:1]))), None)
+    if trouble.job is not None:
+        trouble.way = next(iter(ways_out(trouble.job, user)), None)
+    return trouble
+
+
+def visible_trouble(request: HttpRequest, fingerprint: str) -> failures.Trouble:
+    """404 for a failure that no job of the viewer's scope had lately."""
+    found = failures.troubles(visible_jobs(request), fingerprint)
+    if not found:
+        raise Http404("No job that you may see failed in this way in the last days.")
+    return found[0]
+
+
+@login_required
+@require_GET
+def failure_list(request: HttpRequest) -> HttpResponse:
+    found = failures.troubles(visible_jobs(request))
+    context = {
+        "open": [trouble for trouble in found if not trouble.is_acknowledged],
+        "acknowledged": [trouble for trouble in found if trouble.is_acknowledged],
+        "days": failures.SHOWN_DAYS,
+    }
+    return render(request, "jobs/failures.html", context)
+
+
+@login_required
+@require_GET
+def failure_detail(request: HttpRequest, fingerprint: str) -> HttpResponse:
+    """One kind of failure: when it began, how it goes, which jobs have it, and what can be done for all of them."""
+    trouble, visible = visible_trouble(request, fingerprint), visible_jobs(request)
+    with_it = visible.filter(failures.with_failure(fingerprint)).order_by("-created_at", "-id")
+    context = {
+        "trouble": trouble,
+        "group": trouble.group,
+        "meaning": MEANING.get(trouble.group.kind, ""),
+        "jobs": decorate(list(with_it[:PAGE_SIZE])),
+        "waiting": visible.waiting().filter(failure=fingerprint).count(),
+        "trend": failures.trend(visible, fingerprint),
+        "hours": failures.TREND_HOURS,
+        "items": list(failures.failed_items(visible).filter(failure=fingerprint).select_related("job").order_by("-at")[:20]),
+    }
+    return render(request, "jobs/failure.html", context)
+
+
+@login_required
+@require_POST
+def failure_acknowledge(request: HttpRequest, fingerprint: str) -> HttpResponse:
+    trouble = visible_trouble(request, fingerprint)
+    form = AcknowledgeForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, "A note has up to 300 characters. Nothing was changed.")
+    elif form.cleaned_data["again"]:
+        failures.acknowledge(fingerprint, "", by=None)
+        messages.success(request, f"“{trouble.group}” needs people again.")
+    else:
+        failures.acknowledge(fingerprint, form.cleaned_data["note"], by=request.user)
+        messages.success(request, f"“{trouble.group}” needs nobody until it comes back.")
+    return redirect(trouble.group)
+
+
+@login_required
+@require_POST
+def failure_retry_items(request: HttpRequest, fingerprint: str) -> HttpResponse:
+    """A new job for what failed in each job that has such items."""
+    trouble, visible = visible_trouble(request, fingerprint), visible_jobs(request)
+    ids = failures.failed_items(visible).filter(failure=fingerprint).values("job_id")
+    outcomes = bulk.act("retry_items", list(visible.filter(pk__in=ids)[: conf.get("bulk_max")]), by=request.user)
+    done = sum(outcome.done for outcome in outcomes)
+    if done:
+        messages.success(request, f"{words.count(done, 'new job')} {'takes' if done == 1 else 'take'} up what failed.")
+    for outcome in [outcome for outcome in outcomes if not outcome.done][:5]:
+        messages.error(request, f"“{outcome.job}”: {outcome.detail}")
+    return redirect("failure-list" if done == len(outcomes) else trouble.group)

@@ -1,0 +1,260 @@
+"""The page of one job, its log and items, and the form for a new one."""
+
+import csv
+import itertools
+import uuid
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
+from django.db.models import Count, Q, QuerySet
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_GET
+
+from jobs import failures, items, registry, words
+from jobs.errors import MEANING, InvalidParameters, NotAllowed, UnknownJobType
+from jobs.forecast import place_of
+from jobs.forms import JobOptionsForm
+from jobs.manager import JobManager
+from jobs.models import ArchivedJob, Artifact, Job, JobAttempt, JobGroup, JobItem, JobLog
+from jobs.presentation import Badge, chart, decorate, live_fields, pace, type_label, unit_of
+from jobs.resources import unserved_queues
+from jobs.states import Level, Status
+from jobs.views.scope import Echo, subject_of, visible_job, visible_jobs, without
+from jobs.ways import ways_out
+
+LOG_LINES_SHOWN = 300
+ITEMS_SHOWN = 200
+LEVELS = {"warning": Level.WARNING, "error": Level.ERROR}
+
+
+@login_required
+@require_GET
+def job_detail(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
+    job = visible_jobs(request).filter(pk=job_id).first()
+    if job is None:
+        return archived_job(request, job_id)
+    decorate([job])
+    kind = registry.find(job.job_type)
+    attempts = list(job.attempts.order_by("number"))
+    level = LEVELS.get(request.GET.get("level", ""), Level.DEBUG)
+    samples = attempts[-1].samples if attempts else []
+    for attempt in attempts:
+        attempt.chart = chart(attempt.samples, None, width=110, height=26)
+    return render(
+        request,
+        "jobs/detail.html",
+        {
+            "job": job,
+            "kind": kind,
+            "attempt": attempts[-1] if attempts else JobAttempt(),  # of a job that never ran there is nothing to show
+            "attempts": attempts,
+            "tries": job.max_retries + 1,
+            "unit": unit_of(job),
+            "pace": pace(job),
+            "subject": subject_of(request, job.subject_id),
+            "parameters": parameters_of(job),
+            "chart": chart(samples, job.memory_limit_mb),
+            "lines": last_lines(job, level),
+            "levels": levels_of(job),
+            "level": level,
+            "artifacts": list(job.artifacts.all()),
+            "unserved": job.status == Status.PENDING and bool(unserved_queues({job.queue_name})),
+            "place": place_of(job),
+            "error_seq": error_seq(job),
+            "ways": ways_out(job, request.user),
+            "meaning": MEANING.get(job.error_kind, ""),
+            "alike": failures.failed_jobs(visible_jobs(request)).filter(failure=job.failure).exclude(pk=job.pk).count()
+            if job.failure
+            else 0,
+            "items": items.counts(job.pk),
+            "can_pause": job.status == Status.PENDING or bool(kind and kind.resumable),
+            "continues": linked(request, job.continues_id),
+            "group": JobGroup.objects.visible_to(request.user).filter(pk=job.group_id).first() if job.group_id else None,
+            "needs": neighbours(request, Q(needed_by__job=job)),
+            "needed_by": neighbours(request, Q(dependencies__needs=job)),
+            "continued_by": Job.objects.visible_to(request.user).filter(continues_id=job.pk).order_by().first(),
+        },
+    )
+
+
+def neighbours(request: HttpRequest, which: Q) -> list[Job]:
+    """The jobs that one depends on, or that depend on it, as far as the viewer may see them."""
+    return decorate(list(visible_jobs(request).filter(which).order_by("created_at")[:50]))
+
+
+def linked(request: HttpRequest, job_id: uuid.UUID | None) -> Job | None:
+    return Job.objects.visible_to(request.user).filter(pk=job_id).first() if job_id else None
+
+
+def archived_job(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
+    """What stays of a job in the archive; a 404 for what never was or is not the viewer's."""
+    stub = get_object_or_404(ArchivedJob.objects.visible_to(request.user).select_related("created_by", "archive"), pk=job_id)
+    return render(
+        request,
+        "jobs/archived.html",
+        {
+            "job": stub,
+            "type_label": type_label(stub.job_type),
+            "badge": Badge(stub.status.lower(), stub.get_status_display()),
+            "artifacts": list(Artifact.objects.filter(job_id=stub.pk)),
+            "subject": subject_of(request, stub.subject_id),
+        },
+    )
+
+
+def parameters_of(job: Job) -> list[tuple[str, str]]:
+    kind = registry.find(job.job_type)
+    return kind.parameters_shown(job.parameters) if kind else [(name, str(value)) for name, value in job.parameters.items()]
+
+
+def last_lines(job: Job, level: int) -> list[JobLog]:
+    rows = JobLog.objects.filter(job=job, level__gte=level).order_by("-seq")[:LOG_LINES_SHOWN]
+    return list(reversed(rows))
+
+
+def levels_of(job: Job) -> dict[str, int]:
+    counts = dict(JobLog.objects.filter(job=job).order_by().values_list("level").annotate(Count("pk")))
+    errors = counts.get(Level.ERROR, 0)
+    return {"all": job.log_seq, "warning": errors + counts.get(Level.WARNING, 0), "error": errors}
+
+
+def error_seq(job: Job) -> int | None:
+    """The number of the line that says why a failed job failed."""
+    if job.status != Status.FAILED:
+        return None
+    return JobLog.objects.filter(job=job, level=Level.ERROR).order_by("-seq").values_list("seq", flat=True).first()
+
+
+@login_required
+@require_GET
+def job_live(request: HttpRequest, job_id: uuid.UUID) -> JsonResponse:
+    """What the socket would say, for pages that have none: the job now, and its log after a line."""
+    job = visible_job(request, job_id)
+    try:
+        after = max(0, int(request.GET.get("after", "")))
+    except ValueError:
+        after = job.log_seq
+    rows = JobLog.objects.filter(job=job, seq__gt=after).order_by("seq")[:500]
+    lines = [[row.seq, row.level, row.message, row.timestamp.timestamp(), row.step_name] for row in rows]
+    return JsonResponse({"type": "job.snapshot", "job": live_fields(job), "log_seq": job.log_seq, "lines": lines})
+
+
+@login_required
+@require_GET
+def job_log(request: HttpRequest, job_id: uuid.UUID) -> StreamingHttpResponse:
+    """The whole log as a text file."""
+    job = visible_job(request, job_id)
+    rows = JobLog.objects.filter(job=job).order_by("seq").iterator(chunk_size=2000)
+    text = (
+        f"{row.seq:>7}  {timezone.localtime(row.timestamp):%Y-%m-%d %H:%M:%S.%f%z}  {row.get_level_display():<7}  {row.message}\n"
+        for row in rows
+    )
+    response = StreamingHttpResponse(text, content_type="text/plain; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="job-{job.pk}.log"'
+    return response
+
+
+@login_required
+def job_new(request: HttpRequest, job_type: str = "") -> HttpResponse:
+    """Choose a type, or fill in the parameters of one."""
+    types = list(registry.offered())
+    if not job_type:
+        return redirect("job-new-of", types[0].name) if len(types) == 1 else render(request, "jobs/new.html", {"types": types})
+    try:
+        kind = registry.get(job_type)
+    except UnknownJobType as error:
+        raise Http404(str(error)) from None
+    start = initial_of(request, kind)
+    form = kind.form(request.POST or None, initial=start)
+    options = JobOptionsForm(request.POST or None, user=request.user, initial={"subject": request.GET.get("subject")})
+    if request.method == "POST" and form.is_valid() & options.is_valid():
+        try:
+            subject = options.cleaned_data.get("subject")
+            job = JobManager().create_job(
+                kind.name,
+                parameters=form.cleaned_data,
+                created_by=request.user,
+                priority=options.cleaned_data["priority"],
+                subject_id=subject.pk if subject else None,
+            )
+            return redirect(job)
+        except InvalidParameters as error:
+            for name, texts in error.errors.items():
+                place = options if name in options.fields else form
+                place.add_error(name if name in place.fields else None, texts)
+        except NotAllowed as error:
+            form.add_error(None, str(error))
+    status = 422 if form.errors or options.errors else 200
+    return render(request, "jobs/new.html", {"kind": kind, "form": form, "options": options, "types": types}, status=status)
+
+
+def initial_of(request: HttpRequest, kind: registry.JobType) -> dict[str, Any]:
+    """The parameters of an earlier job, for "run again with changes"."""
+    try:
+        source = uuid.UUID(request.GET.get("from", ""))
+    except ValueError:
+        return {}
+    job = Job.objects.visible_to(request.user).filter(pk=source, job_type=kind.name).first()
+    return dict(job.parameters) if job else {}
+
+
+def items_shown(request: HttpRequest, job: Job) -> tuple[QuerySet, str, str]:
+    """The items that the request asks for, its outcome and its text."""
+    outcome, text = request.GET.get("outcome", ""), request.GET.get("q", "").replace("\x00", "").strip()[:200]
+    return items.find(job.pk, outcome if outcome in JobItem.Outcome.values else "", text), outcome, text
+
+
+@login_required
+@require_GET
+def job_items(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
+    job = visible_job(request, job_id)
+    decorate([job])
+    rows, outcome, text = items_shown(request, job)
+    counts = items.counts(job.pk)
+    chips = [{"value": "", "label": "All", "count": sum(counts.values())}]
+    chips += [{"value": value, "label": label, "count": counts[value]} for value, label in JobItem.Outcome.choices]
+    return render(
+        request,
+        "jobs/items.html",
+        {
+            "job": job,
+            "page": Paginator(rows, ITEMS_SHOWN).get_page(request.GET.get("page")),
+            "chips": chips,
+            "outcome": outcome,
+            "text": text,
+            "query": without(request, "page"),
+            "ways": [way for way in ways_out(job, request.user) if way.key == "retry_items"],
+        },
+    )
+
+
+@login_required
+@require_GET
+def job_items_csv(request: HttpRequest, job_id: uuid.UUID) -> StreamingHttpResponse:
+    """The items as CSV, with the filters of the page. Cells that a spreadsheet would run are made text."""
+    job = visible_job(request, job_id)
+    rows, _, _ = items_shown(request, job)
+    writer = csv.writer(Echo())
+    head = writer.writerow(["item", "outcome", "kind", "reason", "attempt", "at"])
+    lines = (
+        writer.writerow([words.csv_cell(r.key), r.outcome, r.kind, words.csv_cell(r.reason), r.attempt, r.at.isoformat()])
+        for r in rows.iterator(chunk_size=2000)
+    )
+    response = StreamingHttpResponse(itertools.chain([head], lines), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="job-{job.pk}-items.csv"'
+    return response
+
+
+@login_required
+@require_GET
+def artifact(request: HttpRequest, artifact_id: uuid.UUID) -> FileResponse:
+    """A file of a job, always as a download: what a job made is never run in our origin."""
+    found = get_object_or_404(Artifact.objects.visible_to(request.user), pk=artifact_id)
+    try:
+        stream = found.file.open("rb")
+    except FileNotFoundError:
+        raise Http404("The file is no longer there.") from None
+    return FileResponse(stream, as_attachment=True, filename=found.name, content_type=found.media_type)

@@ -1,0 +1,56 @@
+"""What the pages share: what the viewer may see, and pieces of addresses."""
+
+import uuid
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest
+from django.shortcuts import get_object_or_404
+
+from jobs.models import Job, Notification
+from jobs.queries import JobQuerySet, subjects_of
+
+PAGE_SIZE = 50  # rows
+
+
+def navigation(request: HttpRequest) -> dict[str, Any]:
+    """What every page's head shows."""
+    user = getattr(request, "user", None)
+    if user is None or not user.is_authenticated:
+        return {}
+    return {"unread": Notification.objects.filter(user=user, read_at=None).count()}
+
+
+def visible_jobs(request: HttpRequest) -> JobQuerySet:
+    return Job.objects.visible_to(request.user).select_related("created_by")
+
+
+def visible_job(request: HttpRequest, job_id: uuid.UUID) -> Job:
+    """404 for what is outside the viewer's scope, as for what does not exist."""
+    return get_object_or_404(visible_jobs(request), pk=job_id)
+
+
+def subject_of(request: HttpRequest, subject_id: Any) -> Any:
+    """The subject, if there is one and the viewer may see it."""
+    subjects = subjects_of(request.user)
+    if subjects is None or not subject_id:
+        return None
+    try:
+        return subjects.filter(pk=subject_id).first()
+    except ValidationError:  # not a UUID
+        return None
+
+
+def without(request: HttpRequest, *names: str) -> str:
+    """The query of this page without some of its names, ready to be continued."""
+    query = request.GET.copy()
+    for name in names:
+        query.pop(name, None)
+    return query.urlencode()
+
+
+class Echo:
+    """A file for csv.writer that gives back what is written."""
+
+    def write(self, text: str) -> str:
+        return text
