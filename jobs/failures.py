@@ -122,15 +122,19 @@ def not_taken_up(jobs: Any, key: str = "pk") -> Any:
 
 
 def failed_items(visible: JobQuerySet, since: datetime | None = None) -> QuerySet:
-    """Items that failed in visible jobs which went on without them, and that no later job has taken up."""
-    went_on = visible.exclude(status=Status.FAILED).filter(pk=OuterRef("job_id")).order_by()
+    """Items that failed in visible jobs which completed without them, and that no later job has taken up."""
+    went_on = visible.filter(status=Status.COMPLETED, pk=OuterRef("job_id")).order_by()
     rows = JobItem.objects.filter(Exists(went_on), outcome=JobItem.Outcome.FAILED).exclude(failure="")
     return not_taken_up(rows if since is None else rows.filter(at__gte=since), "job_id")
 
 
+def lately() -> datetime:
+    return timezone.now() - timedelta(days=SHOWN_DAYS)
+
+
 def troubles(visible: JobQuerySet, fingerprint: str = "") -> list[Trouble]:
     """What failed lately, the most recent first. Three queries, however many failures."""
-    since = timezone.now() - timedelta(days=SHOWN_DAYS)
+    since = lately()
     jobs, rows = failed_jobs(visible, since).order_by(), failed_items(visible, since).order_by()
     if fingerprint:
         jobs, rows = jobs.filter(failure=fingerprint), rows.filter(failure=fingerprint)

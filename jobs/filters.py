@@ -8,7 +8,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from jobs import registry, search
-from jobs.failures import with_failure
+from jobs.failures import lately, not_taken_up, with_failure
 from jobs.fulltext import terms_of
 from jobs.models import Job
 from jobs.states import Priority, Status
@@ -60,6 +60,7 @@ class JobFilter(filters.FilterSet):
     group = filters.UUIDFilter(field_name="group_id", label="Group")
     failure = filters.CharFilter(method="by_failure", label="Failure", max_length=16)
     since = filters.ChoiceFilter(choices=list(PERIODS.items()), method="by_period", label="Created")
+    open_failure = filters.CharFilter(method="by_open_failure", label="Failure that needs people", max_length=16)
     ended_after = filters.IsoDateTimeFilter(field_name="completed_at", lookup_expr="gte", label="Ended from")
     created_after = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte", label="Created from")
     created_before = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt", label="Created before")
@@ -78,6 +79,10 @@ class JobFilter(filters.FilterSet):
 
     def by_failure(self, jobs: QuerySet, name: str, value: str) -> QuerySet:
         return jobs.filter(with_failure(value))
+
+    def by_open_failure(self, jobs: QuerySet, name: str, value: str) -> QuerySet:
+        """Failed jobs of a kind of failure, as far as they are counted there: lately, and not taken up."""
+        return not_taken_up(jobs.filter(status=Status.FAILED, failure=value, completed_at__gte=lately()))
 
     def by_priority(self, jobs: QuerySet, name: str, values: list[str]) -> QuerySet:
         return jobs.filter(priority__in=[Priority[value] for value in values]) if values else jobs

@@ -3,12 +3,20 @@
 import re
 
 WORDS_MAX = 20
+# PostgreSQL keeps an address, a host or a decimal as one word, which no query of its parts would meet: these become spaces
+MARKS = ".,:;/\\@-_+=?&#%~|()[]{}<>\"'`!*$^"
 
 
 def terms_of(text: str) -> list[list[str]]:
     """Each term is a list of words that stand together: one for a word, more for a quoted phrase."""
-    terms = [re.findall(r"\w+", phrase or word) for phrase, word in re.findall(r'"([^"]*)"|(\S+)', text.replace("\x00", ""))]
+    terms = [re.findall(r"[^\W_]+", phrase or word) for phrase, word in re.findall(r'"([^"]*)"|(\S+)', text.replace("\x00", ""))]
     return [term for term in terms if term][:WORDS_MAX]
+
+
+def words_sql(expression: str) -> str:
+    """SQL for the text of `expression` with spaces for MARKS; immutable, so that a generated column can have it."""
+    quoted = MARKS.replace("\\", "\\\\").replace("'", "''")
+    return f"translate({expression}, E'{quoted}', '{' ' * len(MARKS)}')"
 
 
 def as_fts5(terms: list[list[str]]) -> str:

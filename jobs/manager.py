@@ -564,6 +564,8 @@ class JobManager:
             self._reopen(job.group_id)
             seq, revision, attempt, queue_name = changed
             (items.try_failed_again if parameters is None else items.start_over)(job_id)
+            if parameters is not None:
+                search.describe_again(Job.objects.get(pk=job_id))
             text = f"Retry asked for by {name_of(by)}"
             changed_what = [what for what, given in (("limits", limits), ("parameters", parameters is not None)) if given]
             if changed_what:

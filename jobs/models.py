@@ -437,6 +437,7 @@ class Notification(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
     read_at = models.DateTimeField(null=True, blank=True)
     mail_due_at = models.DateTimeField(null=True, blank=True, help_text="When a mail of it is tried next; empty when none is due.")
+    mailed_at = models.DateTimeField(null=True, blank=True, help_text="When the mail of it was sent.")
     mail_tries = models.PositiveSmallIntegerField(default=0)
     mail_error = models.CharField(max_length=300, blank=True, help_text="Why the last try failed.")
 

@@ -20,11 +20,12 @@ from jobs import conf, live, sql, words
 from jobs.mailing import mail_due
 from jobs.manager import Ended, JobManager, group_ended, job_ended, job_stalled, summary_of
 from jobs.models import Job, JobGroup, JobLog, Notification
-from jobs.presentation import group_end
+from jobs.presentation import badge, group_end
 from jobs.states import Status
 from jobs.ways import ways_out
 
 DIGEST_MAX = 20  # jobs that one mail describes
+TOLD_TOGETHER = timedelta(hours=24)  # an older unread notification takes up no more failures
 TOLD = (Status.COMPLETED, Status.FAILED)
 
 
@@ -88,19 +89,25 @@ class JobNotificationService:
         transaction.on_commit(lambda: live.publish(f"user.{ended.created_by_id}", message), robust=True)
 
     def told_with_others(self, ended: Ended) -> Notification | None:
-        """The unread notification of a failure like this one, which now tells of this one too; None where there is none.
+        """The unread notification of a failure like this one, of today, which now tells of this one too; None where there is none.
 
-        The count is read from the jobs, so telling twice of one end changes nothing. Its mail, if it was sent, is not sent again.
+        The count is read from the jobs, so telling twice of one end changes nothing, and under the lock of the row, so that two
+        ends at once are both counted. Its mail, if it was sent, is not sent again.
         """
-        unread = Notification.objects.filter(user_id=str(ended.created_by_id), failure=ended.failure, group=None, read_at=None)
-        row = unread.select_related("job").exclude(job_id=ended.job_id).order_by("created_at").first()
+        since = timezone.now() - TOLD_TOGETHER
+        unread = Notification.objects.filter(
+            user_id=str(ended.created_by_id), failure=ended.failure, group=None, read_at=None, created_at__gte=since
+        ).exclude(job_id=ended.job_id)
+        row = unread.select_for_update(of=("self",)).select_related("job").order_by("created_at").first()
         if row is None or row.job.completed_at is None:
             return None
-        alike = Job.objects.filter(created_by=ended.created_by_id, failure=ended.failure, status=Status.FAILED)
+        alike = Job.objects.filter(created_by=ended.created_by_id, failure=ended.failure, status=Status.FAILED, group=None)
         row.count = max(row.count, alike.filter(completed_at__gte=row.job.completed_at).count())
         row.text = f"{words.count(row.count, 'job')} failed in the same way: {ended.detail}"[:500]
-        row.save(update_fields=["count", "text"])
-        return row
+        if row.mailed_at is None and row.mail_due_at is None:
+            row.mail_due_at = mail_due(ended.created_by_id, ended.subject_id, ended.status, timezone.now())
+        changes = {"count": row.count, "text": row.text, "mail_due_at": row.mail_due_at}
+        return row if unread.filter(pk=row.pk).update(**changes) else None
 
     def send_email_notification(self, user_email: str, job: Job) -> int:
         """A mail about the end of `job`, as text and as HTML; returns the number of mails sent (0 or 1).
@@ -125,15 +132,17 @@ class JobNotificationService:
             except OSError as error:  # smtplib's exceptions are OSErrors too
                 self.mail_failed(rows, error)
             else:
-                Notification.objects.filter(pk__in=[row.pk for row in rows]).update(mail_due_at=None, mail_error="")
+                Notification.objects.filter(pk__in=[row.pk for row in rows]).update(
+                    mail_due_at=None, mail_error="", mailed_at=timezone.now()
+                )
         return sent
 
     def send_digest(self, user_email: str, rows: list[Notification]) -> int:
         first = rows[0]
-        if len(rows) == 1 and first.group is None and first.count == 1:
+        if len(rows) == 1 and first.group is None and first.count == 1 and is_as_told(first):
             return self.send_email_notification(user_email, first.job)
         subject = one_line(f"{first.get_status_display()}: {first.group}") if len(rows) == 1 and first.group else said_of(rows)
-        parts = [describe(row.job) if row.group is None and row.count == 1 else describe_many(row) for row in rows[:DIGEST_MAX]]
+        parts = [describe_told(row) for row in rows[:DIGEST_MAX]]
         return send(subject, parts, user_email, more=max(0, len(rows) - DIGEST_MAX))
 
     def mail_failed(self, rows: list[Notification], error: OSError) -> None:
@@ -181,9 +190,17 @@ def describe(job: Job) -> Part:
     return Part(job.name, job.get_status_display(), describe_end(job), job.error_advice, ways, place(job.get_absolute_url() + line))
 
 
-def describe_many(row: Notification) -> Part:
-    """The end of a group, or jobs that failed in the same way."""
-    return Part(str(row.group or row.job), row.get_status_display(), row.text, "", [], place(row.get_absolute_url()))
+def describe_told(row: Notification) -> Part:
+    """What a notification tells of: the end of a job, if it still stands as it was told; else what was told, and how it is now."""
+    if row.group is None and row.count == 1 and is_as_told(row):
+        return describe(row.job)
+    now = "" if row.group or row.count > 1 else f" Now it is {badge(row.job).label.lower()}."
+    return Part(str(row.group or row.job), row.get_status_display(), f"{row.text}{now}", "", [], place(row.get_absolute_url()))
+
+
+def is_as_told(row: Notification) -> bool:
+    """Not retried since, which quiet hours leave time for."""
+    return (row.job.attempt, row.job.status) == (row.attempt, row.status)
 
 
 def place(path: str) -> str:

@@ -19,13 +19,16 @@ class KeysetPage:
     newer: Any = None
 
 
-def keyset_page(rows: QuerySet, sort: str, size: int, *, after: str = "", before: str = "") -> KeysetPage:
+def keyset_page(rows: QuerySet, sort: str, size: int, *, among: QuerySet, after: str = "", before: str = "") -> KeysetPage:
     """`rows` ordered by one column ("-created_at") and then by id; those after the row with the id `after`, or before `before`.
 
-    An id that is none, or of a row that is gone, begins at the start.
+    That row is looked for `among` what the viewer may see, for it may not match the filters any more. An id that is none, or of a
+    row that is gone or has no place in this order any more, begins at the start.
     """
     field, down = sort.lstrip("-"), sort.startswith("-")
-    start = find(rows, after or before)
+    start = find(among, after or before)
+    if start is not None and getattr(start, field) is None:
+        start = None
     backwards = bool(before) and start is not None
     forward = down if not backwards else not down
     if start is not None:
@@ -45,7 +48,7 @@ def keyset_page(rows: QuerySet, sort: str, size: int, *, after: str = "", before
 
 def find(rows: QuerySet, row_id: str) -> Any:
     try:
-        return rows.model.objects.filter(pk=uuid.UUID(row_id)).first()
+        return rows.filter(pk=uuid.UUID(row_id)).first()
     except ValueError:
         return None
 

@@ -29,7 +29,7 @@ LAST = 2**62
 
 
 def newest(text: str, visible: QuerySet, user: Any) -> tuple[list[uuid.UUID], bool]:
-    """(the newest visible jobs that have all words of `text` in one place, 200 at most; whether there are more).
+    """(the newest visible jobs that have all words of `text` in one place, 200 at most; whether there may be more).
 
     The last word may be the beginning of one; a phrase in double quotes is looked for as it stands.
     """
@@ -38,22 +38,25 @@ def newest(text: str, visible: QuerySet, user: Any) -> tuple[list[uuid.UUID], bo
         return [], False
     query = query_of(terms, scope_of(user))
     found: dict[uuid.UUID, None] = {}
-    for ids in batches(query):
+    more = False
+    for ids, are_more in batches(query):
+        more = are_more
         new = [pk for pk in ids if pk not in found]
         seen = set(visible.filter(pk__in=new).order_by().values_list("pk", flat=True))
         found |= dict.fromkeys(pk for pk in new if pk in seen)
         if len(found) > HITS_MAX:
             return list(found)[:HITS_MAX], True
-    return list(found), False
+    return list(found), more
 
 
-def batches(query: str) -> Iterator[list[uuid.UUID]]:
+def batches(query: str) -> Iterator[tuple[list[uuid.UUID], bool]]:
+    """(ids of jobs, whether more texts match) again and again, the newest texts first; up to a limit."""
     last = LAST
     for _ in range(BATCHES_MAX):
         with connection.cursor() as cursor:
             cursor.execute(_SQLITE if connection.vendor == "sqlite" else _POSTGRESQL, [query, last, BATCH])
             rows = cursor.fetchall()
-        yield [pk if isinstance(pk, uuid.UUID) else uuid.UUID(pk) for _, pk in rows]
+        yield [pk if isinstance(pk, uuid.UUID) else uuid.UUID(pk) for _, pk in rows], len(rows) == BATCH
         if len(rows) < BATCH:
             return
         last = rows[-1][0]
@@ -91,6 +94,14 @@ def text_of(job: Job) -> JobText:
     """Its name and its parameters, as far as they are texts."""
     said = " ".join(texts_in(job.parameters))[:CHARS_MAX]
     return JobText(job_id=job.pk, scope=scope_words(job.created_by_id, job.subject_id), text=f"{job.name} {said}")
+
+
+def describe_again(job: Job) -> None:
+    """After its parameters have changed: the first text of a job is the one about itself."""
+    first = JobText.objects.filter(job=job).order_by("pk").first()
+    if first is not None:
+        first.delete()
+    text_of(job).save(force_insert=True)
 
 
 def texts_in(value: Any) -> Iterator[str]:

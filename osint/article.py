@@ -16,7 +16,7 @@ from trafilatura.utils import is_dubious_html, repair_faulty_html
 from trafilatura.xml import delete_element
 from trafilatura.xpaths import BODY_XPATH
 
-PARSER = HTMLParser(collect_ids=False, default_doctype=False, encoding="utf-8", remove_comments=True, remove_pis=True)
+PARSER = HTMLParser(collect_ids=False, default_doctype=False, encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True)
 PARSER.set_element_class_lookup(ElementDefaultClassLookup(element=HtmlElement, comment=HtmlComment))
 
 BOX_CHARS_MAX = 1_000  # what holds more text than this is no box beside the article, whatever its class says

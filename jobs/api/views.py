@@ -49,7 +49,7 @@ def strictly_filtered(given: dict[str, Any], jobs: QuerySet) -> QuerySet:
     filters = JobFilter(query, queryset=jobs)
     if not filters.is_valid():
         raise ValidationError({"filter": filters.form.errors})
-    return filters.qs
+    return filters.qs.order_by("-created_at", "-id")
 
 
 class Pages(pagination.PageNumberPagination):

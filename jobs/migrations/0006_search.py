@@ -3,7 +3,12 @@
 A later migration that rebuilds the table jobs_jobtext on SQLite drops its triggers and must make them again.
 """
 
+from datetime import timedelta
+
 from django.db import migrations
+from django.utils import timezone
+
+from jobs.fulltext import words_sql
 
 SQLITE = (
     """CREATE VIRTUAL TABLE jobs_search USING fts5(
@@ -16,8 +21,8 @@ SQLITE = (
        END""",
 )
 POSTGRESQL = (
-    """ALTER TABLE jobs_jobtext ADD COLUMN search tsvector
-       GENERATED ALWAYS AS (to_tsvector('simple', scope || ' ' || left(text, 250000))) STORED""",
+    f"""ALTER TABLE jobs_jobtext ADD COLUMN search tsvector
+       GENERATED ALWAYS AS (to_tsvector('simple', {words_sql("scope || ' ' || left(text, 250000)")})) STORED""",
     "CREATE INDEX job_text_search ON jobs_jobtext USING gin (search)",
 )
 SQLITE_BACK = ("DROP TRIGGER jobs_search_insert", "DROP TRIGGER jobs_search_delete", "DROP TABLE jobs_search")
@@ -28,6 +33,7 @@ def forwards(apps, editor):
     for statement in {"sqlite": SQLITE, "postgresql": POSTGRESQL}[editor.connection.vendor]:
         editor.execute(statement)
     find_what_is_there(apps)
+    mark_what_failed(apps)
 
 
 def find_what_is_there(apps):
@@ -50,6 +56,27 @@ def find_what_is_there(apps):
             JobText.objects.bulk_create(rows)
             rows = []
     JobText.objects.bulk_create(rows)
+
+
+def mark_what_failed(apps):
+    """What failed in the last days gets its fingerprint, so that it still needs people."""
+    from jobs.failures import SHOWN_DAYS, mark_of
+
+    Job, JobItem, FailureGroup = (apps.get_model("jobs", name) for name in ("Job", "JobItem", "FailureGroup"))
+    since = timezone.now() - timedelta(days=SHOWN_DAYS)
+    marks = {}
+    for job in Job.objects.filter(status="FAILED", completed_at__gte=since).iterator(chunk_size=500):
+        mark = mark_of(job.error_kind, job.error_message, traceback=job.error_traceback)
+        marks[mark.fingerprint] = mark
+        Job.objects.filter(pk=job.pk).update(failure=mark.fingerprint)
+    for item in JobItem.objects.filter(outcome="failed", at__gte=since).iterator(chunk_size=500):
+        mark = mark_of(item.kind, item.reason, key=item.key)
+        marks[mark.fingerprint] = mark
+        JobItem.objects.filter(pk=item.pk).update(failure=mark.fingerprint)
+    rows = [
+        FailureGroup(fingerprint=key, kind=mark.kind, exception=mark.exception[:100], place=mark.place, text=mark.text) for key, mark in marks.items()
+    ]
+    FailureGroup.objects.bulk_create(rows, ignore_conflicts=True)
 
 
 def backwards(apps, editor):

@@ -1,6 +1,9 @@
 """Failures that are alike are one trouble: for pages, notifications and what can be done about them."""
 
+from importlib import import_module
+
 import pytest
+from django.apps import apps
 from django.conf import settings
 
 from jobs import failures, items
@@ -159,6 +162,51 @@ def test_one_unread_notification_tells_of_all_jobs_that_failed_alike(client, ana
     client.post("/notifications/")
     failed_job(analyst)
     assert Notification.objects.filter(user=analyst).count() == 2
+
+
+def test_a_link_to_what_was_taken_up_since_is_a_page(client, analyst, other):
+    jobs = [failed_job(analyst) for _ in range(2)]
+    [told] = Notification.objects.filter(user=analyst)
+    for job in jobs:
+        JobManager().retry_job(job.pk, by=analyst)
+        JobManager().start([job.pk], worker_id="w", host="h")
+    client.force_login(analyst)
+    assert "Nothing of it needs anybody" in client.get(told.get_absolute_url()).content.decode()
+    client.force_login(other)
+    assert client.get(told.get_absolute_url()).status_code == 404
+
+
+def test_the_one_job_that_needs_people_is_shown_not_one_that_was_taken_up(client, analyst):
+    first, second = failed_job(analyst), failed_job(analyst)
+    Job.objects.filter(pk=JobManager().create_job("sample_steps", created_by=analyst).pk).update(continues_id=second.pk)
+    client.force_login(analyst)
+    assert f'class="name" href="{first.get_absolute_url()}"' in client.get("/").content.decode()
+    first.refresh_from_db()
+    said = {"query": f"open_failure={first.failure}", "everything": "1", "action": "retry"}
+    assert "Retry 1 job?" in client.post("/jobs/bulk/", said).content.decode()
+
+
+def test_items_of_jobs_that_did_not_complete_are_no_trouble_of_their_own(analyst):
+    for end in ("cancel", "run"):
+        job = JobManager().create_job("sample_items", parameters={"total": 10}, created_by=analyst)
+        JobManager().start([job.pk], worker_id="w", host="h")
+        JobManager().record_items(job.pk, [(end, "failed", "transient", "No answer")], attempt=1)
+        if end == "cancel":
+            JobManager().cancel_job(job.pk, by=analyst)
+            JobManager().mark_cancelled(job.pk, attempt=1)
+    assert failures.troubles(Job.objects.all()) == []
+
+
+def test_what_failed_before_there_were_fingerprints_gets_one(analyst):
+    job = failed_job(analyst)
+    job.refresh_from_db()
+    fingerprint = job.failure
+    Job.objects.update(failure="")
+    FailureGroup.objects.all().delete()
+    import_module("jobs.migrations.0006_search").mark_what_failed(apps)
+    job.refresh_from_db()
+    assert job.failure == fingerprint
+    assert [t.jobs for t in failures.troubles(Job.objects.all())] == [1]
 
 
 def test_the_queries_of_the_pages_do_not_grow_with_the_failures(client, analyst, django_assert_max_num_queries):

@@ -31,7 +31,7 @@ def walk(sort, size):
     """All rows by going on to older pages, then back to the first by newer ones."""
     seen, after, pages = [], "", []
     while True:
-        found = keyset_page(Job.objects.all(), sort, size, after=after)
+        found = keyset_page(Job.objects.all(), among=Job.objects.all(), sort=sort, size=size, after=after)
         pages.append(found)
         seen += [row.pk for row in found.rows]
         if found.older is None:
@@ -40,7 +40,7 @@ def walk(sort, size):
     back = [[row.pk for row in pages[-1].rows]]
     newer = pages[-1].newer
     while newer is not None:
-        found = keyset_page(Job.objects.all(), sort, size, before=str(newer))
+        found = keyset_page(Job.objects.all(), among=Job.objects.all(), sort=sort, size=size, before=str(newer))
         back.insert(0, [row.pk for row in found.rows])
         newer = found.newer
     return seen, sum(back, [])
@@ -61,9 +61,9 @@ def test_pages_show_each_row_once_there_and_back(sort):
 
 def test_new_rows_in_front_move_nothing(analyst):
     make(6)
-    first = keyset_page(Job.objects.all(), "-created_at", 3)
+    first = keyset_page(Job.objects.all(), among=Job.objects.all(), sort="-created_at", size=3)
     make(2)
-    second = keyset_page(Job.objects.all(), "-created_at", 3, after=str(first.older))
+    second = keyset_page(Job.objects.all(), among=Job.objects.all(), sort="-created_at", size=3, after=str(first.older))
     assert not {row.pk for row in first.rows} & {row.pk for row in second.rows}
 
 
@@ -73,6 +73,22 @@ def test_a_place_that_is_none_begins_at_the_start(page, analyst, after):
     response = page.get("/jobs/", {"after": after}, follow=True)
     assert response.status_code == 200
     assert response.content.decode().count("data-job=") == 2
+
+
+def test_a_row_that_lost_its_place_begins_at_the_start(page, analyst):
+    job = make(1, analyst)[0]
+    JobManager().start([job.pk], worker_id="w", host="h")
+    JobManager().mark_failed(job.pk, "It broke", attempt=1)
+    JobManager().retry_job(job.pk, by=analyst)
+    assert page.get(f"/jobs/?sort=-ended&after={job.pk}", follow=True).status_code == 200
+
+
+def test_the_place_of_a_foreign_job_is_none(page, analyst, other):
+    mine = make(3, analyst)
+    Job.objects.filter(pk=mine[0].pk).update(name="A")
+    [foreign] = make(1, other)
+    Job.objects.filter(pk=foreign.pk).update(name="B")
+    assert page.get(f"/jobs/?sort=name&after={foreign.pk}").content.decode().count("data-job=") == 3
 
 
 def test_more_than_is_counted_is_said_to_be_more(page, analyst, monkeypatch):
@@ -152,6 +168,13 @@ class TestMany:
         assert "You may not make jobs urgent." in self.act(page, "priority", [job], priority=str(int(Priority.URGENT)))
         assert reload(job).priority == Priority.NORMAL
         assert "Choose a priority." in self.act(page, "priority", [job])
+
+    def test_of_too_many_the_newest_are_taken_whatever_the_order(self, page, analyst, settings):
+        jobs = make(3, analyst)
+        settings.JOBS = {**settings.JOBS, "bulk_max": 1}
+        said = {"action": "cancel", "everything": "1", "query": "sort=created", "confirmed": "1"}
+        page.post("/jobs/bulk/", said)
+        assert [reload(job).status for job in jobs] == [Status.PENDING, Status.PENDING, Status.CANCELLED]
 
     def test_keep_and_let_go(self, page, analyst):
         jobs = make(2, analyst)

@@ -141,6 +141,33 @@ def test_the_daily_mail_tells_of_all(analyst, inbox):
     assert message.get_body(("plain",)).get_content().count("4 steps") == 2
 
 
+def test_a_mail_of_what_was_retried_since_says_what_was_and_what_is(running_job, analyst, inbox):
+    JobManager().mark_failed(running_job.pk, "No answer", attempt=1)
+    JobManager().retry_job(running_job.pk, by=analyst)
+    assert JobNotificationService().send_due_mail() == 1
+    [message] = inbox
+    assert message["Subject"] == "1 job failed"
+    assert "No answer Now it is waiting." in " ".join(message.get_body(("plain",)).get_content().split())
+
+
+def test_a_failure_that_joins_one_without_mail_brings_the_mail_that_is_wished(analyst):
+    def fails(subject_id):
+        job = JobManager().create_job("sample_steps", created_by=analyst, subject_id=subject_id)
+        JobManager().start([job.pk], worker_id="w", host="h")
+        JobManager().mark_failed(job.pk, "No answer", attempt=1)
+
+    quiet, loud = uuid4(), uuid4()
+    wish(analyst, "none", subject_id=quiet)
+    wish(analyst, "each", subject_id=loud)
+    fails(quiet)
+    assert JobNotificationService().send_due_mail() == 0
+    fails(loud)
+    assert JobNotificationService().send_due_mail() == 1
+    fails(loud)
+    assert JobNotificationService().send_due_mail() == 0
+    assert Notification.objects.get().count == 3
+
+
 def test_without_a_server_the_console_shows_it(running_job, analyst):
     JobManager().mark_failed(running_job.pk, "No answer", attempt=1)
     assert JobNotificationService().send_due_mail() == 1

@@ -5,15 +5,15 @@ from typing import Any
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from jobs import bulk, conf, failures, words
 from jobs.errors import MEANING
 from jobs.forms import AcknowledgeForm
+from jobs.models import FailureGroup, Notification
 from jobs.presentation import decorate
 from jobs.queries import JobQuerySet
-from jobs.states import Status
 from jobs.views.scope import PAGE_SIZE, visible_jobs
 from jobs.ways import ways_out
 
@@ -23,8 +23,12 @@ TROUBLES_SHOWN = 6
 def shown(trouble: failures.Trouble, visible: JobQuerySet, user: Any) -> failures.Trouble:
     """With the job and its first way out, where there is only one to deal with."""
     if trouble.jobs + trouble.item_jobs == 1:
-        with_it = visible.filter(failures.with_failure(trouble.group.pk)).filter(status=Status.FAILED if trouble.jobs else Status.COMPLETED)
-        trouble.job = next(iter(decorate(list(with_it.order_by("-created_at")[:1]))), None)
+        since, key = failures.lately(), trouble.group.pk
+        if trouble.jobs:
+            ids = failures.failed_jobs(visible, since).filter(failure=key).order_by().values_list("pk", flat=True)
+        else:
+            ids = failures.failed_items(visible, since).filter(failure=key).order_by().values_list("job_id", flat=True)
+        trouble.job = next(iter(decorate(list(visible.filter(pk__in=ids[:1])))), None)
     if trouble.job is not None:
         trouble.way = next(iter(ways_out(trouble.job, user)), None)
     return trouble
@@ -32,10 +36,14 @@ def shown(trouble: failures.Trouble, visible: JobQuerySet, user: Any) -> failure
 
 def visible_trouble(request: HttpRequest, fingerprint: str) -> failures.Trouble:
     """404 for a failure that no job of the viewer's scope had lately."""
-    found = failures.troubles(visible_jobs(request), fingerprint)
-    if not found:
-        raise Http404("No job that you may see failed in this way in the last days.")
-    return found[0]
+    visible = visible_jobs(request)
+    found = failures.troubles(visible, fingerprint)
+    if found:
+        return found[0]
+    told = Notification.objects.filter(user_id=str(request.user.pk), failure=fingerprint)
+    if told.exists() or visible.filter(failures.with_failure(fingerprint)).exists():  # it was theirs once: a link may lead here
+        return failures.Trouble(get_object_or_404(FailureGroup, pk=fingerprint))
+    raise Http404("No job that you may see failed in this way in the last days.")
 
 
 @login_required

@@ -66,7 +66,7 @@ def job_detail(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
             "error_seq": error_seq(job),
             "ways": ways_out(job, request.user),
             "meaning": MEANING.get(job.error_kind, ""),
-            "alike": failures.failed_jobs(visible_jobs(request)).filter(failure=job.failure).exclude(pk=job.pk).count()
+            "alike": failures.failed_jobs(visible_jobs(request), failures.lately()).filter(failure=job.failure).exclude(pk=job.pk).count()
             if job.failure
             else 0,
             "items": items.counts(job.pk),

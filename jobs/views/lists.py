@@ -32,7 +32,7 @@ def job_list(request: HttpRequest) -> HttpResponse:
     visible = Job.objects.visible_to(request.user)
     filters, problems = filtered(request.GET, visible.select_related("created_by"), request)
     where = {name: request.GET.get(name, "") for name in ("after", "before")}
-    page = keyset_page(filters.qs, filters.order, PAGE_SIZE, **where)
+    page = keyset_page(filters.qs, filters.order, PAGE_SIZE, among=visible, **where)
     if not page.rows and any(where.values()):
         return redirect(f"{reverse('job-list')}?{without(request, 'after', 'before')}")
     decorate(page.rows)
@@ -179,7 +179,7 @@ def chosen_jobs(request: HttpRequest, said: dict[str, Any]) -> tuple[JobQuerySet
         filters, problems = filtered(QueryDict(said["query"]), visible, request)
         if problems:
             return visible.none(), problems[0]
-        jobs = filters.qs
+        jobs = filters.qs.order_by("-created_at", "-id")
     else:
         try:
             jobs = visible.filter(pk__in=bulk.ids_of(request.POST.getlist("job")))

@@ -35,6 +35,12 @@ def test_an_article_is_read():
     assert page.links == ["https://example.org/x", "https://example.org/b?c=d"]
 
 
+def test_deep_nesting_loses_nothing():
+    page = read_page(fetched(("<html><body>" + "<div>" * 1000 + '<a href="/deep">Deep</a>' + "</div>" * 1000 + "</body></html>").encode()))
+    assert page.links == ["https://example.org/deep"]
+    assert page.problem == ""
+
+
 @pytest.mark.parametrize("href", [
     "/a", "/a/b.html", "/a;b=c", "/a//b", "//other.example/x", "/./a", "/a/../b", "/a/.b", "/a?b=c", "?b", "b", "../b", "/a b", "/..", "/\\evil.example/x",
 ])  # fmt: skip

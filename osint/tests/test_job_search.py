@@ -84,7 +84,7 @@ def test_the_newest_are_found_first_and_more_is_said(client, analyst, monkeypatc
     assert (ids, has_more) == ([job.pk for job in reversed(jobs[3:])], True)
     client.force_login(analyst)
     text = client.get("/jobs/?q=harbour").content.decode()
-    assert "More than 3 jobs have these words" in text
+    assert "only the newest of them are searched here, 3 at most" in text
     assert text.count("data-job=") == 3
 
 
@@ -106,3 +106,31 @@ def test_what_goes_to_the_archive_is_no_longer_found_until_it_is_back(analyst):
     assert not JobText.objects.exists()
     archive.restore([job.pk])
     assert hits("harbour", analyst) == ([job.pk], False)
+
+
+def test_a_search_that_gives_up_says_that_there_may_be_more(analyst, monkeypatch):
+    monkeypatch.setattr(search, "BATCH", 2)
+    monkeypatch.setattr(search, "BATCHES_MAX", 2)
+    make(analyst, "harbour of old")
+    chatty = make(analyst, "chatty")
+    JobManager().start([chatty.pk], worker_id="w", host="h")
+    lines = [{"level": Level.WARNING, "message": f"harbour {n}"} for n in range(10)]
+    JobManager().append_logs(chatty.pk, lines, attempt=1)
+    assert hits("harbour", analyst) == ([chatty.pk], True)
+
+
+def test_other_parameters_are_found_and_the_old_ones_no_longer(analyst):
+    job = make(analyst, "A job", gate="lighthouse")
+    JobManager().start([job.pk], worker_id="w", host="h")
+    JobManager().mark_failed(job.pk, "It broke", attempt=1)
+    JobManager().retry_job(job.pk, by=analyst, parameters={"total": 3, "gate": "pier"})
+    assert hits("lighthouse", analyst) == ([], False)
+    assert hits("pier", analyst) == ([job.pk], False)
+    assert hits("broke", analyst) == ([job.pk], False)
+
+
+@pytest.mark.parametrize("name", ["https://example.com/path?q=1", "anna@example.com", "report_2024.pdf", "1.5", "a/b/c"])
+def test_parts_of_addresses_and_names_of_files_are_words(analyst, name):
+    job = make(analyst, f"Look at {name}")
+    for text in (name, name.replace("/", " ").replace(".", " "), f'"{name}"'):
+        assert hits(text, analyst) == ([job.pk], False), text
