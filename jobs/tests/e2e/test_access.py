@@ -159,6 +159,10 @@ def test_the_place_in_line_stays_when_the_page_is_live(sign_in, jobs):
 def test_keys_of_a_jobs_page(sign_in, jobs):
     page = sign_in()
     page.goto(jobs["running"].get_absolute_url())
+    expect(page.locator("[data-live]")).to_have_text("Live")
+    JobManager().append_logs(jobs["running"].pk, [{"level": 30, "message": "One more warning"}], attempt=1)
+    JobManager().note(jobs["running"].pk, "Something was said")
+    expect(page.locator("#r-levels")).to_contain_text("Warnings 3")  # it was drawn anew, beside the button that follows
     page.keyboard.press("e")
     expect(page.locator(".log li[data-here]")).to_have_class(re.compile("error"))
     follow = page.locator("[data-follow]")
