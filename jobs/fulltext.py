@@ -25,12 +25,10 @@ def as_fts5(terms: list[list[str]]) -> str:
     return " AND ".join(quoted) + (" *" if len(terms[-1]) == 1 else "")
 
 
-def as_tsquery(terms: list[list[str]]) -> str:
-    """As `as_fts5`, for the configuration “simple”."""
-    parts = [" <-> ".join(f"'{word}'" for word in term) for term in terms]
-    return (
-        " & ".join(f"({part})" for part in parts[:-1])
-        + (" & " if len(parts) > 1 else "")
-        + parts[-1]
-        + (":*" if len(terms[-1]) == 1 else "")
-    )
+def as_tsquery(terms: list[list[str]], weight: str = "") -> str:
+    """As `as_fts5`, for the configuration “simple”; with `weight` only in words of that weight, such as D."""
+    label = f":{weight}" if weight else ""
+    parts = [" <-> ".join(f"'{word}'{label}" for word in term) for term in terms]
+    if len(terms[-1]) == 1:
+        parts[-1] = f"'{terms[-1][0]}':*{weight}"
+    return " & ".join(f"({part})" for part in parts)

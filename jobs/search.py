@@ -66,7 +66,8 @@ def query_of(terms: list[list[str]], scope: list[str]) -> str:
     if connection.vendor == "sqlite":
         words = f"text : ({as_fts5(terms)})"
         return f"{words} AND scope : ({' OR '.join(scope)})" if scope else words
-    return f"({as_tsquery(terms)}) & ({' | '.join(scope)})" if scope else as_tsquery(terms)
+    words = as_tsquery(terms, "D")  # words for whom a text concerns have the weight A
+    return f"{words} & ({' | '.join(f'{word}:A' for word in scope)})" if scope else words
 
 
 def scope_of(user: Any) -> list[str]:

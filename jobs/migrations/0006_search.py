@@ -22,7 +22,8 @@ SQLITE = (
 )
 POSTGRESQL = (
     f"""ALTER TABLE jobs_jobtext ADD COLUMN search tsvector
-       GENERATED ALWAYS AS (to_tsvector('simple', {words_sql("scope || ' ' || left(text, 250000)")})) STORED""",
+       GENERATED ALWAYS AS (setweight(to_tsvector('simple', scope), 'A')
+           || to_tsvector('simple', {words_sql("left(text, 250000)")})) STORED""",
     "CREATE INDEX job_text_search ON jobs_jobtext USING gin (search)",
 )
 SQLITE_BACK = ("DROP TRIGGER jobs_search_insert", "DROP TRIGGER jobs_search_delete", "DROP TABLE jobs_search")
@@ -31,7 +32,7 @@ POSTGRESQL_BACK = ("DROP INDEX job_text_search", "ALTER TABLE jobs_jobtext DROP 
 
 def forwards(apps, editor):
     for statement in {"sqlite": SQLITE, "postgresql": POSTGRESQL}[editor.connection.vendor]:
-        editor.execute(statement)
+        editor.execute(statement, None)  # no parameters: a % is one
     find_what_is_there(apps)
     mark_what_failed(apps)
 
@@ -81,7 +82,7 @@ def mark_what_failed(apps):
 
 def backwards(apps, editor):
     for statement in {"sqlite": SQLITE_BACK, "postgresql": POSTGRESQL_BACK}[editor.connection.vendor]:
-        editor.execute(statement)
+        editor.execute(statement, None)  # no parameters: a % is one
 
 
 class Migration(migrations.Migration):

@@ -13,7 +13,7 @@ def make_anew(editor, parts):
     if editor.connection.vendor == "postgresql":
         editor.execute("DROP INDEX document_search")
         editor.execute("ALTER TABLE osint_document DROP COLUMN search")
-        editor.execute(COLUMN.format(**parts))
+        editor.execute(COLUMN.format(**parts), None)  # no parameters: a % is one
         editor.execute("CREATE INDEX document_search ON osint_document USING gin (search)")
 
 
