@@ -1,5 +1,6 @@
 """The pages as the server draws them; the browser's part is in e2e/."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -179,6 +180,44 @@ def test_notifications_are_read(page, running_job):
     assert "4 steps" in text_of(page.get("/notifications/"))
     page.post("/notifications/")
     assert not Notification.objects.filter(read_at=None).exists()
+
+
+class TestLog:
+    @pytest.fixture
+    def logged(self, running_job):
+        lines = [{"level": Level.WARNING if n % 100 == 0 else Level.INFO, "message": f"Fetched /page-{n} 100%_done"} for n in range(1, 801)]
+        JobManager().append_logs(running_job.pk, lines, attempt=1)
+        return running_job
+
+    def shown(self, page, job, query):
+        text = text_of(page.get(f"{job.get_absolute_url()}?{query}"))
+        return [int(n) for n in re.findall(r'<li id="L(\d+)"', text)], text
+
+    def test_the_last_lines(self, page, logged):
+        numbers, text = self.shown(page, logged, "")
+        assert (numbers[-1], len(numbers)) == (reload(logged).log_seq, 300)
+        assert "The last 300 lines" in text
+
+    def test_a_text_within_a_level(self, page, logged):
+        numbers, text = self.shown(page, logged, "find=PAGE-70")
+        assert len(numbers) == 11
+        assert "11 lines with “PAGE-70”" in text
+        assert len(self.shown(page, logged, "find=page-70&level=warning")[0]) == 1
+
+    @pytest.mark.parametrize("find", ["%25_", "%5C", "%00", "<b>", "zzz"])
+    def test_a_text_is_a_text(self, page, logged, find):
+        numbers, text = self.shown(page, logged, f"find={find}")
+        assert (len(numbers) == 300) == (find in ("%25_", "%00"))
+        assert "<b>" not in text
+
+    def test_the_lines_around_one(self, page, logged):
+        numbers, text = self.shown(page, logged, "line=200")
+        assert (numbers[0], numbers[-1]) == (51, 350)
+        assert "The lines around line 200" in text
+
+    @pytest.mark.parametrize("query", ["line=x", "line=-1", "line=99999999999999999999", "line=٣", "level=loud"])
+    def test_what_makes_no_sense_is_left_out(self, page, logged, query):
+        assert page.get(f"{logged.get_absolute_url()}?{query}").status_code == 200
 
 
 def test_the_page_of_a_job_that_was_cancelled_before_it_ran(page, job, analyst):

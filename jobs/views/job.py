@@ -3,7 +3,9 @@
 import csv
 import itertools
 import uuid
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
@@ -39,7 +41,7 @@ def job_detail(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
     decorate([job])
     kind = registry.find(job.job_type)
     attempts = list(job.attempts.order_by("number"))
-    level = LEVELS.get(request.GET.get("level", ""), Level.DEBUG)
+    log = LogAsked.of(request)
     samples = attempts[-1].samples if attempts else []
     for attempt in attempts:
         attempt.chart = chart(attempt.samples, None, width=110, height=26)
@@ -57,9 +59,10 @@ def job_detail(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
             "subject": subject_of(request, job.subject_id),
             "parameters": parameters_of(job),
             "chart": chart(samples, job.memory_limit_mb),
-            "lines": last_lines(job, level),
+            "lines": log.lines(job),
             "levels": levels_of(job),
-            "level": level,
+            "level": log.level,
+            "log": log,
             "artifacts": list(job.artifacts.all()),
             "unserved": job.status == Status.PENDING and bool(unserved_queues({job.queue_name})),
             "place": place_of(job),
@@ -110,9 +113,36 @@ def parameters_of(job: Job) -> list[tuple[str, str]]:
     return kind.parameters_shown(job.parameters) if kind else [(name, str(value)) for name, value in job.parameters.items()]
 
 
-def last_lines(job: Job, level: int) -> list[JobLog]:
-    rows = JobLog.objects.filter(job=job, level__gte=level).order_by("-seq")[:LOG_LINES_SHOWN]
-    return list(reversed(rows))
+@dataclass(frozen=True)
+class LogAsked:
+    """Which lines of a log an address asks for: from a level on, with a text, and around a line or else the last ones."""
+
+    level_name: str
+    find: str
+    around: int | None
+
+    @classmethod
+    def of(cls, request: HttpRequest) -> "LogAsked":
+        """What makes no sense is left out."""
+        name, line = request.GET.get("level", ""), request.GET.get("line", "")
+        find = request.GET.get("find", "").replace("\x00", "").strip()[:200]
+        return cls(name if name in LEVELS else "", find, int(line) if line.isdecimal() and len(line) < 10 else None)
+
+    @property
+    def level(self) -> int:
+        return LEVELS.get(self.level_name, Level.DEBUG)
+
+    def lines(self, job: Job) -> list[JobLog]:
+        rows = JobLog.objects.filter(job=job, level__gte=self.level)
+        if self.find:
+            rows = rows.filter(message__icontains=self.find)
+        if self.around is not None:
+            rows = rows.filter(seq__lte=self.around + LOG_LINES_SHOWN // 2)
+        return list(reversed(rows.order_by("-seq")[:LOG_LINES_SHOWN]))
+
+    def query(self) -> str:
+        """To be continued with a level."""
+        return urlencode({"find": self.find}) if self.find else ""
 
 
 def levels_of(job: Job) -> dict[str, int]:

@@ -51,14 +51,14 @@ function show(job) {
 }
 
 function append(lines) {
-  const level = Number(log.dataset.level);
+  const level = Number(log.dataset.level), find = (log.dataset.find ?? "").toLowerCase();
   const rows = document.createDocumentFragment();
   let serious = false;
   for (const [n, lineLevel, message, time] of lines) {
     if (n <= seq) continue;
     seq = n;
     serious ||= lineLevel >= 30;
-    if (lineLevel >= level) rows.append(line(n, lineLevel, message, time));
+    if (lineLevel >= level && !("around" in log.dataset) && message.toLowerCase().includes(find)) rows.append(line(n, lineLevel, message, time));
   }
   page.querySelector("[data-log-count]").textContent = number.format(seq);
   page.querySelector("[data-log-word]").textContent = seq === 1 ? "line" : "lines";
@@ -110,6 +110,8 @@ async function poll() {
 
 export function startJobPage() {
   new Live(`/ws/jobs/${page.dataset.jobPage}`, { receive, poll, greet: () => ({ type: "resume", after: seq }) });
+  const wanted = /^#L(\d+)$/.exec(location.hash)?.[1];
+  if (wanted && Number(wanted) <= seq && !document.getElementById(`L${wanted}`) && !("around" in log.dataset) && !("find" in log.dataset)) location.replace(`?line=${wanted}#L${wanted}`);
   if (!location.hash) log.scrollTop = log.scrollHeight;
   follow.addEventListener("click", () => {
     const on = follow.getAttribute("aria-pressed") !== "true";

@@ -156,6 +156,22 @@ def test_the_place_in_line_stays_when_the_page_is_live(sign_in, jobs):
     expect(page.locator(".says")).to_have_text("Waiting for a free worker · next in line")
 
 
+def test_a_link_to_a_line_leads_to_it_however_old_it_is(sign_in, jobs):
+    job = jobs["running"]
+    JobManager().append_logs(job.pk, [{"level": 20, "message": f"Line of item {n}"} for n in range(700)], attempt=1)
+    page = sign_in()
+    page.goto(f"{job.get_absolute_url()}#L20")
+    expect(page.locator("#L20")).to_be_in_viewport()
+    JobManager().note(job.pk, "Something was said")
+    expect(page.locator("[data-log-count]")).to_have_text(f"{reload(job).log_seq}")
+    expect(page.locator("[data-log]")).not_to_contain_text("Something was said")  # it is not the next line
+    page.get_by_label("Find in this log").fill("item 69")
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-log] li")).to_have_count(11)
+    JobManager().note(job.pk, "About item 69")
+    expect(page.locator("[data-log] li")).to_have_count(12)
+
+
 def test_keys_of_a_jobs_page(sign_in, jobs):
     page = sign_in()
     page.goto(jobs["running"].get_absolute_url())
