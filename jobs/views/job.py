@@ -56,6 +56,7 @@ def job_detail(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
             "tries": job.max_retries + 1,
             "unit": unit_of(job),
             "pace": pace(job),
+            "waited": max(0.0, (attempts[0].started_at - job.created_at).total_seconds()) if attempts else None,
             "subject": subject_of(request, job.subject_id),
             "parameters": parameters_of(job),
             "chart": chart(samples, job.memory_limit_mb),
