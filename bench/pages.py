@@ -20,7 +20,19 @@ AIM_MS = 100
 # of a thousand jobs
 STATUSES = ("COMPLETED",) * 960 + ("FAILED",) * 30 + ("CANCELLED",) * 9 + ("PENDING",)
 TYPES = ("web_scraping", "entity_extraction", "duplicate_detection", "timeline_assembly", "data_export", "pdf_generation")
-RESULT = {"documents": 9, "failed": 0, "entities": 3, "pairs": 2, "groups": 1, "events": 4, "files": [], "bytes": 0, "rows": 0, "duplicates": 0, "pages": 3}
+RESULT = {
+    "documents": 9,
+    "failed": 0,
+    "entities": 3,
+    "pairs": 2,
+    "groups": 1,
+    "events": 4,
+    "files": [],
+    "bytes": 0,
+    "rows": 0,
+    "duplicates": 0,
+    "pages": 3,
+}
 ERRORS = (
     "example{}.org does not answer in {} s",
     "Needed more memory than the {} MB it may use (peak {} MB)",
