@@ -111,21 +111,20 @@ class Trouble:
         self.last = max(last, self.last or last)
 
 
-def failed_jobs(visible: JobQuerySet, since: datetime | None = None) -> JobQuerySet:
+def failed_jobs(visible: Any, since: datetime) -> Any:
     """Failed jobs that no later job has taken up."""
-    rows = visible.filter(status=Status.FAILED).exclude(failure="")
-    return not_taken_up(rows if since is None else rows.filter(completed_at__gte=since))
+    return not_taken_up(visible.filter(status=Status.FAILED, completed_at__gte=since).exclude(failure=""))
 
 
 def not_taken_up(jobs: Any, key: str = "pk") -> Any:
     return jobs.exclude(Exists(Job.objects.filter(continues_id=OuterRef(key))))
 
 
-def failed_items(visible: JobQuerySet, since: datetime | None = None) -> QuerySet:
+def failed_items(visible: JobQuerySet, since: datetime) -> QuerySet:
     """Items that failed in visible jobs which completed without them, and that no later job has taken up."""
     went_on = visible.filter(status=Status.COMPLETED, pk=OuterRef("job_id")).order_by()
-    rows = JobItem.objects.filter(Exists(went_on), outcome=JobItem.Outcome.FAILED).exclude(failure="")
-    return not_taken_up(rows if since is None else rows.filter(at__gte=since), "job_id")
+    rows = JobItem.objects.filter(Exists(went_on), outcome=JobItem.Outcome.FAILED, at__gte=since).exclude(failure="")
+    return not_taken_up(rows, "job_id")
 
 
 def lately() -> datetime:

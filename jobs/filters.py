@@ -8,7 +8,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from jobs import registry, search
-from jobs.failures import lately, not_taken_up, with_failure
+from jobs.failures import failed_jobs, lately, with_failure
 from jobs.fulltext import terms_of
 from jobs.models import Job
 from jobs.states import Priority, Status
@@ -82,7 +82,7 @@ class JobFilter(filters.FilterSet):
 
     def by_open_failure(self, jobs: QuerySet, name: str, value: str) -> QuerySet:
         """Failed jobs of a kind of failure, as far as they are counted there: lately, and not taken up."""
-        return not_taken_up(jobs.filter(status=Status.FAILED, failure=value, completed_at__gte=lately()))
+        return failed_jobs(jobs, lately()).filter(failure=value)
 
     def by_priority(self, jobs: QuerySet, name: str, values: list[str]) -> QuerySet:
         return jobs.filter(priority__in=[Priority[value] for value in values]) if values else jobs

@@ -1,6 +1,5 @@
 """When a person gets mail about an end, by what they wish: at once, after their quiet hours, in the morning, or never."""
 
-import zoneinfo
 from collections.abc import Mapping
 from datetime import datetime, time, timedelta
 from typing import Any
@@ -10,6 +9,7 @@ from django.db.models import Q
 
 from jobs.models import MailWish
 from jobs.states import Status
+from jobs.words import zone_of
 
 DIGEST_AT = time(8)
 Mail = MailWish.Mail
@@ -40,13 +40,6 @@ def after_quiet_hours(wish: MailWish, now: datetime) -> datetime:
     local = now.astimezone(zone_of(wish.zone)).time()
     is_quiet = begin <= local < end if begin < end else local >= begin or local < end
     return next_time(end, wish.zone, now) if is_quiet else now
-
-
-def zone_of(name: str) -> zoneinfo.ZoneInfo:
-    try:
-        return zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        return zoneinfo.ZoneInfo("UTC")
 
 
 def save_wishes(user: Any, general: Mapping[str, Any], by_subject: Mapping[UUID, str]) -> None:

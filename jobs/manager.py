@@ -262,18 +262,10 @@ class JobManager:
     def mark_stalled(self, job: Job, silent_s: float) -> bool:
         """A running job makes no progress: said in its log and told to its creator, once until it moves on. False if it has."""
         text = f"No progress for {words.duration(silent_s)}"
+        mine = {"status": Status.RUNNING, "attempt": job.attempt, "stalled_at": None, "progress_at": job.progress_at}
         with transaction.atomic():
-            changed = sql.update(
-                Job,
-                {**running(job.pk, job.attempt), "stalled_at": None, "progress_at": job.progress_at},
-                {"stalled_at": timezone.now(), **NEXT},
-                ("log_seq", "revision"),
-            )
-            if changed is None:
+            if not self._say(job.pk, mine, {"stalled_at": timezone.now()}, text, Level.WARNING):
                 return False
-            seq, revision = changed
-            self._write_log(job.pk, seq, job.attempt, [{"level": Level.WARNING, "message": text}])
-            self._announce(job.pk, Status.RUNNING, revision)
             told = Ended(job.pk, Status.RUNNING, job.attempt, job.name, job.created_by_id, text)
             job_stalled.send(sender=JobManager, ended=told)
         return True
@@ -421,7 +413,9 @@ class JobManager:
     ) -> bool:  # fmt: skip
         """The one UPDATE that ends an attempt, with its attempt row and its log line."""
         job_id = mine["id"]
-        changes |= {"stalled_at": None} if changes["status"] == Status.PENDING else {"stalled_at": None, **NOT_PAUSED}
+        changes["stalled_at"] = None
+        if changes["status"] != Status.PENDING:
+            changes |= NOT_PAUSED
         with transaction.atomic():
             self._lock_group(job_id)
             changed = sql.update(Job, mine, changes | NEXT, ENDING)
@@ -733,14 +727,14 @@ class JobManager:
         """A line in the log of a job, in whatever state it is."""
         self._say(job_id, {}, {}, text)
 
-    def _say(self, job_id: uuid.UUID, where: dict[str, Any], changes: dict[str, Any], text: str) -> bool:
+    def _say(self, job_id: uuid.UUID, where: dict[str, Any], changes: dict[str, Any], text: str, level: int = Level.INFO) -> bool:
         """A change that is no change of status, with its log line; False if the job is not as `where` says."""
         with transaction.atomic():
             changed = sql.update(Job, {"id": job_id, **where}, changes | NEXT, ("log_seq", "revision", "attempt", "status"))
             if changed is None:
                 return False
             seq, revision, attempt, status = changed
-            self._write_log(job_id, seq, attempt, [{"level": Level.INFO, "message": text[:2000]}])
+            self._write_log(job_id, seq, attempt, [{"level": level, "message": text[:2000]}])
             self._announce(job_id, status, revision)
         return True
 

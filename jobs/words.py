@@ -1,7 +1,9 @@
 """Durations, sizes and counts in the words that pages, messages and the terminal share."""
 
+import zoneinfo
 from datetime import datetime
 
+from django.conf import settings
 from django.utils import timezone
 from django.utils.formats import number_format
 
@@ -81,3 +83,11 @@ def up_to(number: int, most: int) -> str:
 def csv_cell(text: str) -> str:
     """Text that no spreadsheet runs (OWASP, CSV injection): one that begins like a formula gets an apostrophe before it."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def zone_of(name: str) -> zoneinfo.ZoneInfo:
+    """The time zone of that name; that of the settings for what is none."""
+    try:
+        return zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        return zoneinfo.ZoneInfo(settings.TIME_ZONE)

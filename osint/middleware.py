@@ -1,11 +1,12 @@
 """Response headers and the viewer's time zone."""
 
-import zoneinfo
 from collections.abc import Callable
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+
+from jobs.words import zone_of
 
 Next = Callable[[HttpRequest], HttpResponse]
 
@@ -44,11 +45,7 @@ def viewer_time_zone(get_response: Next) -> Next:
     """Times are shown in the zone that the browser names in the `tz` cookie."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        try:
-            zone = zoneinfo.ZoneInfo(request.COOKIES.get("tz", settings.TIME_ZONE))
-        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-            zone = zoneinfo.ZoneInfo(settings.TIME_ZONE)
-        with timezone.override(zone):
+        with timezone.override(zone_of(request.COOKIES.get("tz", settings.TIME_ZONE))):
             return get_response(request)
 
     return middleware

@@ -72,7 +72,9 @@ def failure_detail(request: HttpRequest, fingerprint: str) -> HttpResponse:
         "waiting": visible.waiting().filter(failure=fingerprint).count(),
         "trend": failures.trend(visible, fingerprint),
         "hours": failures.TREND_HOURS,
-        "items": list(failures.failed_items(visible).filter(failure=fingerprint).select_related("job").order_by("-at")[:20]),
+        "items": list(
+            failures.failed_items(visible, failures.lately()).filter(failure=fingerprint).select_related("job").order_by("-at")[:20]
+        ),
     }
     return render(request, "jobs/failure.html", context)
 
@@ -98,7 +100,7 @@ def failure_acknowledge(request: HttpRequest, fingerprint: str) -> HttpResponse:
 def failure_retry_items(request: HttpRequest, fingerprint: str) -> HttpResponse:
     """A new job for what failed in each job that has such items."""
     trouble, visible = visible_trouble(request, fingerprint), visible_jobs(request)
-    ids = failures.failed_items(visible).filter(failure=fingerprint).values("job_id")
+    ids = failures.failed_items(visible, failures.lately()).filter(failure=fingerprint).values("job_id")
     outcomes = bulk.act("retry_items", list(visible.filter(pk__in=ids)[: conf.get("bulk_max")]), by=request.user)
     done = sum(outcome.done for outcome in outcomes)
     if done:

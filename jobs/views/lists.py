@@ -65,7 +65,7 @@ def job_list(request: HttpRequest) -> HttpResponse:
 @require_GET
 def job_list_csv(request: HttpRequest) -> StreamingHttpResponse:
     """The jobs of the list, with its filters and order, as CSV; up to `bulk_max` times ten of them."""
-    filters, _ = filtered(request.GET, Job.objects.visible_to(request.user).select_related("created_by"), request)
+    filters, _ = filtered(request.GET, visible_jobs(request), request)
     writer = csv.writer(Echo())
     head = ["id", "name", "type", "status", "state", "says", "priority", "by", "created", "started", "ended", "done", "of", "problems"]
     response = StreamingHttpResponse(
