@@ -30,7 +30,7 @@ def test_real_job_monitoring_workflow(cluster, analyst, gate):
     wait_for(lambda: reload(job).completed_steps == 2, "two steps")
     row = reload(job)
     assert row.progress_percent == pytest.approx(66.67, abs=0.1)
-    assert row.log_seq >= 4
+    wait_for(lambda: reload(job).log_seq == 4, "their lines, which are written after the number")
     wait_for(lambda: reload(job).memory_usage_mb is not None, "a measurement")
 
     gate.open_to(3)
