@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from jobs.ids import uuid7
 from jobs.queries import JobQuerySet, OfJobQuerySet, OfSubjectQuerySet
-from jobs.states import ENDED, OPEN, Level, Priority, Status
+from jobs.states import ENDED, Level, Priority, Status
 
 CLAIMABLE = Q(status=Status.PENDING, hold_reason="")
 
@@ -145,7 +145,9 @@ class Job(models.Model):
             models.Index(fields=("subject_id", "-created_at"), name="job_subject_created"),
             models.Index(fields=("-created_at", "-id"), name="job_created"),
             models.Index(fields=("-completed_at",), name="job_completed", condition=Q(completed_at__isnull=False)),
-            models.Index(fields=("created_by", "status"), name="job_open_by_creator", condition=Q(status__in=sorted(OPEN))),
+            # of those who see a part of the jobs: SQLite looks each part up by these, instead of walking all jobs of a status
+            models.Index(fields=("created_by", "status", "-created_at"), name="job_creator_status"),
+            models.Index(fields=("subject_id", "status", "-created_at"), name="job_subject_status"),
             models.Index(fields=("priority", "id"), name="job_priority"),
             models.Index(fields=("name", "id"), name="job_name"),
             models.Index(fields=("continues_id",), name="job_continues", condition=Q(continues_id__isnull=False)),
