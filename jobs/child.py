@@ -93,7 +93,12 @@ def run_child(payload: bytes, pipe: int, page: SharedPage, parent: int) -> None:
     limit_memory(task.memory_limit_mb)
     kind = registry.find(task.job_type)
     outlet = ChildOutlet(page, pipe, resumable=bool(kind and kind.resumable))
-    outlet.send({"outcome": outcome_of(task, outlet)})
+    tracker = ProgressTracker(task.job_id, task.total_steps, attempt=task.attempt, outlet=outlet)
+    outcome = outcome_of(task, tracker)
+    hosts = tracker.clock.slowest_hosts()
+    if hosts:
+        outlet.send({"hosts": hosts})
+    outlet.send({"outcome": outcome})
     for connection in connections.all(initialized_only=True):
         connection.close()
     sys.stdout.flush()
@@ -101,13 +106,12 @@ def run_child(payload: bytes, pipe: int, page: SharedPage, parent: int) -> None:
     os._exit(0)
 
 
-def outcome_of(task: Task, outlet: ChildOutlet) -> dict[str, Any]:
+def outcome_of(task: Task, tracker: ProgressTracker) -> dict[str, Any]:
     """Run the handler. {"done": result, "summary": text}, {"failed": Failure} or {"cancelled": true}."""
     policy = RetryPolicy(0, (0,))
     try:
         kind = registry.get(task.job_type)
         policy = kind.retry_policy
-        tracker = ProgressTracker(task.job_id, task.total_steps, attempt=task.attempt, outlet=outlet)
         result = plain(kind.handler(tracker, task.parameters))
         summary = clean_text(kind.summary(result), 280)
         return {"done": keep_small(result, summary, Path(task.scratch)), "summary": summary}

@@ -16,10 +16,11 @@ from typing import Any, cast
 import orjson
 from django.db import connection, transaction
 from django.db.models import F, Q, QuerySet
+from django.db.models.expressions import RawSQL
 from django.dispatch import Signal
 from django.utils import timezone
 
-from jobs import broker, conf, failures, items, live, registry, search, sql, words
+from jobs import broker, conf, failures, items, live, registry, search, sql, timing, words
 from jobs.errors import InvalidParameters, InvalidResult, Kind, NotAllowed, QuotaExceeded
 from jobs.models import Job, JobAttempt, JobDependency, JobGroup, JobLog, JobText, as_uuid
 from jobs.states import Level, Priority, Status
@@ -156,10 +157,12 @@ class JobManager:
             log_seq=1,
         )
         job.run_after = run_after or job.created_at
+        job.queued_s = job.held_s = 0.0
         with transaction.atomic():
             needed = self._lock_needed(depends_on, run_if_failed)
             waits_for = [n for n in needed if not n.is_ended]
             job.blocked_by, job.hold_reason = len(waits_for), waits_for_text([n.name for n in waits_for])
+            job.waiting_since = (job.created_at if job.hold_reason else job.run_after).timestamp()
             sql.insert([job])
             sql.insert([search.text_of(job)])
             if needed:
@@ -216,7 +219,7 @@ class JobManager:
             {"id": job_id, "status": Status.PENDING, "hold_reason": ""},
             {
                 "status": Status.RUNNING, "worker_id": worker_id, "started_at": now, "progress_at": now, "beat": 0,
-                "attempt": sql.plus("attempt"), **NEXT, **FRESH,
+                "attempt": sql.plus("attempt"), **timing.until(now), "waiting_since": None, **NEXT, **FRESH,
             },
             sql.column_names(Job),
         )  # fmt: skip
@@ -364,7 +367,7 @@ class JobManager:
             line = {"level": Level.ERROR, "message": f"Failed: {message}"[:2000]}
             outcome = JobAttempt.Outcome.FAILED
         else:
-            changes |= {"status": Status.PENDING, "run_after": retry_at, **BACK}
+            changes |= back(retry_at)
             when = timezone.localtime(retry_at).strftime("%H:%M:%S %Z")
             line = {"level": Level.WARNING, "message": f"{message}. Tried again at {when}"[:2000]}
             outcome = JobAttempt.Outcome.LOST if kind == Kind.LOST else JobAttempt.Outcome.FAILED
@@ -379,7 +382,7 @@ class JobManager:
         return self._end(
             running(job_id, attempt) | NOT_CANCELLED,
             outcome,
-            {"status": Status.PENDING, "run_after": timezone.now(), **BACK},
+            back(timezone.now()),
             {"level": Level.WARNING, "message": reason},
             attempt_fields,
         )
@@ -475,6 +478,7 @@ class JobManager:
                 "blocked_by": sql.plus("blocked_by", -1),
                 "hold_reason": sql.Expr("CASE WHEN pause_requested_at IS NULL THEN %s ELSE hold_reason END", (reason,)),
                 "run_after": sql.Expr("CASE WHEN blocked_by > 1 THEN run_after ELSE %s END", (now,)),
+                **timing.until(timezone.now()),
                 **NEXT,
             },
             ("blocked_by", "log_seq", "revision", "attempt", "queue_name"),
@@ -501,12 +505,13 @@ class JobManager:
         return self._cancel_waiting(job_id, said) or self._cancel_running(job_id, said)
 
     def _cancel_waiting(self, job_id: uuid.UUID, said: dict[str, Any]) -> bool:
+        now = timezone.now()
         with transaction.atomic():
             self._lock_group(job_id)
             changed = sql.update(
                 Job,
                 {"id": job_id, "status": Status.PENDING},
-                {**said, "status": Status.CANCELLED, "completed_at": timezone.now(), **NEXT},
+                {**said, "status": Status.CANCELLED, "completed_at": now, **timing.until(now), "waiting_since": None, **NEXT},
                 ("log_seq", "revision", "attempt", "name", "created_by_id", "group_id"),
             )
             if changed is None:
@@ -542,7 +547,7 @@ class JobManager:
         job = Job.objects.get(pk=job_id)
         check_limits(**limits)
         check_rights(job, limits, by)
-        changes: dict[str, Any] = {"status": Status.PENDING, "completed_at": None, "run_after": timezone.now(), **BACK, **limits}
+        changes: dict[str, Any] = {**back(timezone.now()), "completed_at": None, **limits}
         if parameters is not None:
             kind = registry.get(job.job_type)
             changes["parameters"] = kind.clean(dict(parameters))
@@ -656,7 +661,7 @@ class JobManager:
             changed = sql.update(
                 Job,
                 {"id": job_id, "status": Status.PENDING, "run_after": sql.Expr("> %s", (sql.adapted(Job, "run_after", timezone.now()),))},
-                {"run_after": timezone.now(), **NEXT},
+                {"run_after": timezone.now(), "waiting_since": timezone.now().timestamp(), **NEXT},
                 ("log_seq", "revision", "attempt", "queue_name"),
             )
             if changed is None:
@@ -676,7 +681,8 @@ class JobManager:
         who = name_of(by)
         text = f"Paused by {who}: {reason}" if reason else f"Paused by {who}"
         said = {"pause_requested_at": timezone.now(), "pause_reason": text[:300], "paused_by": who[:150]}
-        if self._say(job_id, {"status": Status.PENDING, "pause_requested_at": None}, {**said, "hold_reason": text[:200]}, text):
+        held = {**said, "hold_reason": text[:200], **timing.until(timezone.now())}
+        if self._say(job_id, {"status": Status.PENDING, "pause_requested_at": None}, held, text):
             return True
         job = Job.objects.get(pk=job_id)
         kind = registry.find(job.job_type)
@@ -702,7 +708,8 @@ class JobManager:
             queue_name = Job.objects.filter(pk=job_id).values_list("queue_name", flat=True).first()
             waiting = {"status": Status.PENDING, "pause_requested_at": sql.NOT_NULL}
             blocked = JobDependency.objects.filter(job_id=job_id, met=False).order_by("pk").values_list("needs__name", flat=True)
-            if self._say(job_id, waiting, {**NOT_PAUSED, "hold_reason": waits_for_text(list(blocked))}, text):
+            let_go = {**NOT_PAUSED, "hold_reason": waits_for_text(list(blocked)), **timing.until(timezone.now())}
+            if self._say(job_id, waiting, let_go, text):
                 self._wake(str(queue_name))
                 return True
             return self._say(job_id, {"status": Status.RUNNING, "pause_requested_at": sql.NOT_NULL}, NOT_PAUSED, text)
@@ -741,7 +748,8 @@ class JobManager:
     def hold(self, job_ids: Iterable[uuid.UUID], reason: str) -> int:
         """Say why waiting jobs do not start ('' releases them). Writes only rows whose reason changes; paused ones stay."""
         waiting = Job.objects.waiting().filter(pk__in=list(job_ids), pause_requested_at=None, blocked_by=0).filter(~Q(hold_reason=reason))
-        return waiting.update(hold_reason=reason, revision=F("revision") + 1)
+        counted = {name: RawSQL(part.sql, part.params) for name, part in timing.until(timezone.now()).items()}  # noqa: S611 - our own
+        return waiting.update(hold_reason=reason, revision=F("revision") + 1, **counted)
 
     # -- helpers ----------------------------------------------------------------------------------
 
@@ -777,6 +785,11 @@ BACK: dict[str, Any] = {
     "hold_reason": sql.Expr("CASE WHEN paused_by <> '' THEN SUBSTR(pause_reason, 1, 200) ELSE '' END"),
     "pause_requested_at": sql.Expr("CASE WHEN paused_by <> '' THEN pause_requested_at ELSE NULL END"),
 }
+
+
+def back(run_after: datetime) -> dict[str, Any]:
+    """The changes that let a job wait again, until then at least."""
+    return {"status": Status.PENDING, "run_after": run_after, "waiting_since": run_after.timestamp(), **BACK}
 
 
 def running(job_id: uuid.UUID, attempt: int | None = None) -> dict[str, Any]:

@@ -76,6 +76,9 @@ class Job(models.Model):
     stalled_at = models.DateTimeField(null=True, blank=True, help_text="Since when it is known to be stalled; empty while it moves on.")
     run_after = models.DateTimeField(default=timezone.now, help_text="Not claimed before.")
     hold_reason = models.CharField(max_length=200, blank=True)
+    waiting_since = models.FloatField(null=True, blank=True, help_text="Seconds since the epoch; counted up to then (jobs.timing).")
+    queued_s = models.FloatField(null=True, blank=True, help_text="Seconds that it was due and waited; empty for jobs from before this.")
+    held_s = models.FloatField(null=True, blank=True, help_text="Seconds that it was held.")
     estimated_duration = models.FloatField(null=True, blank=True, help_text="Seconds in all; empty when unknown.")
 
     memory_usage_mb = models.FloatField(null=True, blank=True)
@@ -225,6 +228,7 @@ class JobAttempt(models.Model):
     memory_peak_mb = models.FloatField(null=True, blank=True)
     cpu_seconds = models.FloatField(null=True, blank=True)
     samples = models.JSONField(default=list, blank=True, help_text="[seconds since start, MB, CPU % of a core], …")
+    times = models.JSONField(default=dict, blank=True, help_text="Seconds by phase, stages and slowest hosts (jobs.timing).")
 
     objects = OfJobQuerySet.as_manager()
 

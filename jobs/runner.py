@@ -34,6 +34,7 @@ from jobs.presentation import live_fields, unit_of
 from jobs.processes import describe_process, scratch_of
 from jobs.recovery import ErrorRecoveryService
 from jobs.resources import ResourceManager, TreeSampler
+from jobs.timing import PHASES
 from jobs.tracker import Progress, SharedPage, as_log_row, clean_text, progress_fields
 from jobs.zygote import Exit, Zygote, ZygoteGone
 
@@ -178,6 +179,8 @@ class Run:
         self.sampled_rss = 0.0
         self.sampler: TreeSampler | None = None
         self.samples: list[list[float]] = []
+        self.stages: list[list[Any]] = []  # [name, seconds from the start], …
+        self.hosts: list[list[Any]] = []
         self.peak_mb: float | None = None
         self.stop_at: float | None = None  # the next step of ending it: SIGTERM, then SIGKILL
         self.stop_signal = signal.SIGTERM
@@ -247,6 +250,10 @@ class Run:
                 self.dropped += frame["dropped"]
             elif "item" in frame:
                 self.items.append(frame["item"])
+            elif "stage" in frame:
+                self.stages.append([frame["stage"], round(time.monotonic() - self.started, 3)])
+            elif "hosts" in frame:
+                self.hosts = frame["hosts"]
             else:
                 self.outcome = frame["outcome"]
         del self.buffer[:at]
@@ -394,7 +401,7 @@ class Run:
             )  # fmt: skip
             if len(self.samples) % SAMPLES_A_WRITE == 0:
                 JobAttempt.objects.filter(job=self.job, number=self.job.attempt).update(
-                    samples=self.samples, memory_peak_mb=self.peak_mb, cpu_seconds=cpu_seconds
+                    samples=self.samples, memory_peak_mb=self.peak_mb, cpu_seconds=cpu_seconds, times=self.times()
                 )
         except DATABASE_AWAY:
             return  # measurements are not worth a second try: the next one comes in a second
@@ -494,12 +501,20 @@ class Run:
 
     def measured(self) -> dict[str, Any]:
         """What the attempt used: from the kernel and from samples, nothing where nothing was measured."""
-        found: dict[str, Any] = {"samples": self.samples} if self.samples else {}
+        found: dict[str, Any] = {"times": self.times()}
+        if self.samples:
+            found["samples"] = self.samples
         if self.exit is not None:
             found["cpu_seconds"] = self.exit.cpu_seconds
         if self.peak_mb is not None:
             found["memory_peak_mb"] = self.peak_mb
         return found
+
+    def times(self) -> dict[str, Any]:
+        """What the child has said of its time so far."""
+        spent = zip(PHASES, self.worker.page.read_times(), strict=True)
+        found: dict[str, Any] = {phase: round(seconds, 3) for phase, seconds in spent if seconds > 0}
+        return found | ({"stages": self.stages} if self.stages else {}) | ({"hosts": self.hosts} if self.hosts else {})
 
     def failure(self) -> Failure:
         if self.killed_for is not None:

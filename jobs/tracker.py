@@ -12,6 +12,7 @@ import struct
 import threading
 import time
 import uuid
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -24,6 +25,7 @@ from jobs import conf, items
 from jobs.errors import JobCancelled, JobPaused, Kind
 from jobs.manager import JobManager, without_nul
 from jobs.states import Level
+from jobs.timing import PHASES, STAGES_MAX, Clock
 
 STEP_BYTES_MAX = 900
 STEPS_MAX = 2**31 - 1  # what the column holds
@@ -48,6 +50,8 @@ class Outlet(Protocol):
     def progress(self, progress: Progress) -> None: ...
     def log(self, line: dict[str, Any]) -> None: ...
     def item(self, frame: dict[str, str]) -> None: ...
+    def stage(self, name: str) -> None: ...
+    def spent(self, seconds: list[float]) -> None: ...
     def check(self) -> None: ...
     def flush(self) -> None: ...
 
@@ -68,6 +72,9 @@ class ProgressTracker:
         self.state = Progress(total=check_total(total_steps))
         self._outlet = outlet or DirectOutlet(self.job_id)
         self._lock = threading.Lock()
+        self._stage = ""
+        self._stages = 0
+        self.clock = Clock(self._outlet.spent)
 
     def update_step(self, step_name: str, increment: int = 1) -> None:
         """Name the step and count `increment` steps as done (0: it only begins; less is a ValueError)."""
@@ -96,6 +103,19 @@ class ProgressTracker:
         with self._lock:
             self.state.estimated_s = float(seconds)
             self._outlet.progress(self.state)
+
+    def stage(self, name: str) -> None:
+        """Name a part of the work, which lasts until the next one is named; the page shows how long each took. Up to 50."""
+        if name != self._stage and self._stages < STAGES_MAX:
+            self._stage, self._stages = name, self._stages + 1
+            self._outlet.stage(clean_text(name, 100))
+
+    def spending(self, phase: str, host: str = "") -> AbstractContextManager[None]:
+        """A context whose time is "polite" (waiting for a turn), "network", "writing" or "processing"; the rest is processing.
+
+        What happens at once shares the time. `host` is counted with its requests and their seconds.
+        """
+        return self.clock.spending(phase, host)
 
     def log_debug(self, message: str, **data: Any) -> None:
         self._log(Level.DEBUG, message, data)
@@ -212,6 +232,9 @@ class SharedPage:
     _BODY_AT = 16
     _STEP_AT = 16 + struct.calcsize("=qqqdH")
 
+    _TIMES = struct.Struct(f"={len(PHASES)}d")
+    _TIMES_AT = 1024
+
     def __init__(self) -> None:
         self.memory = mmap.mmap(-1, self.SIZE)  # anonymous and shared: seen by every later fork
         self._seq = 0  # of the one writer
@@ -258,6 +281,13 @@ class SharedPage:
             estimated_s=None if estimate < 0 else estimate,
         )
 
+    def write_times(self, seconds: list[float]) -> None:
+        self._TIMES.pack_into(self.memory, self._TIMES_AT, *seconds)
+
+    def read_times(self) -> tuple[float, ...]:
+        """Seconds of each of PHASES. One may be a change ahead of the others."""
+        return self._TIMES.unpack_from(self.memory, self._TIMES_AT)
+
     def ask_to_cancel(self) -> None:
         self.memory[self._WISH] = 1
 
@@ -297,6 +327,12 @@ class ChildOutlet:
 
     def item(self, frame: dict[str, str]) -> None:
         self.send({"item": frame})
+
+    def stage(self, name: str) -> None:
+        self.send({"stage": name})
+
+    def spent(self, seconds: list[float]) -> None:
+        self.page.write_times(seconds)
 
     def log(self, line: dict[str, Any]) -> None:
         self.lines += 1
@@ -343,6 +379,12 @@ class DirectOutlet:
     def item(self, frame: dict[str, str]) -> None:
         self.items.append(frame)
         self._write_if_due()
+
+    def stage(self, name: str) -> None:
+        """Kept with an attempt, which code outside a child has none of."""
+
+    def spent(self, seconds: list[float]) -> None:
+        """As above."""
 
     def check(self) -> None:
         """Nobody asks code outside a child to stop."""

@@ -18,7 +18,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -247,6 +247,7 @@ class Fetcher:
 
     delay_s: float = 1.0
     per_host: int = 2
+    spending: "Spending" = lambda phase, host="": nullcontext()  # a context whose time is that of a phase, "polite" or "network"
     reserve: "Reserve | None" = None  # takes the next turn at a host for all jobs; without it each Fetcher counts for itself
     connections: int = 32
     _hosts: dict[tuple[str, str, int], "Host"] = field(default_factory=dict)
@@ -289,7 +290,7 @@ class Fetcher:
             left -= time.monotonic() - began
             if not rules.can_fetch(url, USER_AGENT):
                 raise Refused("The site's robots.txt asks not to fetch this page")
-            async with host.turn(self.reserve):
+            async with host.turn(self):
                 began = time.monotonic()
                 async with asyncio.timeout(left):
                     hop = await self.get(url, headers=headers if not hops else None)
@@ -305,6 +306,10 @@ class Fetcher:
     async def get(self, url: str, limit: int = BODY_BYTES_MAX, headers: dict[str, str] | None = None) -> Hop:
         """One request, its body bounded and untouched."""
         started = time.monotonic()
+        with self.spending("network", origin_of(url)[1]):
+            return await self._get(url, limit, headers, started)
+
+    async def _get(self, url: str, limit: int, headers: dict[str, str] | None, started: float) -> Hop:
         async with self.client.stream("GET", url, headers=headers) as response:
             announced = response.headers.get("content-length", "")
             if announced.isdigit() and int(announced) > limit:
@@ -346,19 +351,23 @@ class Host:
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @asynccontextmanager
-    async def turn(self, reserve: "Reserve | None" = None) -> AsyncIterator[None]:
+    async def turn(self, fetcher: Fetcher) -> AsyncIterator[None]:
         """Wait until this host may be asked again, by anybody, and hold one of its places."""
         async with self.slots:
-            if reserve is not None and self.delay_s:
-                await asyncio.sleep(await reserve(self.origin, self.delay_s))
-                yield
-                return
-            now = time.monotonic()
-            mine = max(now, self.next_at)
-            self.next_at = mine + self.delay_s
-            if mine > now:
-                await asyncio.sleep(mine - now)
+            wait_s = await self.wait_for_turn(fetcher.reserve)
+            if wait_s > 0:
+                with fetcher.spending("polite"):
+                    await asyncio.sleep(wait_s)
             yield
+
+    async def wait_for_turn(self, reserve: "Reserve | None") -> float:
+        """Take the next turn; the seconds until it comes."""
+        if reserve is not None and self.delay_s:
+            return await reserve(self.origin, self.delay_s)
+        now = time.monotonic()
+        mine = max(now, self.next_at)
+        self.next_at = mine + self.delay_s
+        return mine - now
 
     async def sitemaps(self, fetcher: Fetcher) -> list[str]:
         """The site maps that robots.txt names."""
@@ -395,6 +404,7 @@ class Host:
 
 # (origin, seconds between two requests) → seconds to wait until it is this one's turn
 Reserve = Callable[[tuple[str, str, int], float], Awaitable[float]]
+Spending = Callable[..., AbstractContextManager[None]]
 
 
 def text_pairs(raw: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:

@@ -5,35 +5,34 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('jobs', '0002_nothing_is_lost'),
+        ("jobs", "0002_nothing_is_lost"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='notification',
-            name='mail_due_at',
-            field=models.DateTimeField(blank=True, help_text='When a mail of it is tried next; empty when none is due.', null=True),
+            model_name="notification",
+            name="mail_due_at",
+            field=models.DateTimeField(blank=True, help_text="When a mail of it is tried next; empty when none is due.", null=True),
         ),
         migrations.AddField(
-            model_name='notification',
-            name='mail_error',
-            field=models.CharField(blank=True, help_text='Why the last try failed.', max_length=300),
+            model_name="notification",
+            name="mail_error",
+            field=models.CharField(blank=True, help_text="Why the last try failed.", max_length=300),
         ),
         migrations.AddField(
-            model_name='notification',
-            name='mail_tries',
+            model_name="notification",
+            name="mail_tries",
             field=models.PositiveSmallIntegerField(default=0),
         ),
         migrations.AddField(
-            model_name='workerprocess',
-            name='upkeep',
-            field=models.CharField(blank=True, help_text='The scheduled task that it works on, if any.', max_length=64),
+            model_name="workerprocess",
+            name="upkeep",
+            field=models.CharField(blank=True, help_text="The scheduled task that it works on, if any.", max_length=64),
         ),
         migrations.AddIndex(
-            model_name='notification',
-            index=models.Index(condition=models.Q(('mail_due_at__isnull', False)), fields=['mail_due_at'], name='notification_mail_due'),
+            model_name="notification",
+            index=models.Index(condition=models.Q(("mail_due_at__isnull", False)), fields=["mail_due_at"], name="notification_mail_due"),
         ),
     ]

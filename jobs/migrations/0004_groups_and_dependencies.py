@@ -8,73 +8,117 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('jobs', '0003_mail_and_upkeep'),
+        ("jobs", "0003_mail_and_upkeep"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='job',
-            name='blocked_by',
-            field=models.PositiveIntegerField(default=0, help_text='How many jobs that it depends on are not over.'),
+            model_name="job",
+            name="blocked_by",
+            field=models.PositiveIntegerField(default=0, help_text="How many jobs that it depends on are not over."),
         ),
         migrations.AddField(
-            model_name='job',
-            name='run_if_failed',
-            field=models.BooleanField(default=False, help_text='Starts also when a job that it depends on failed or was cancelled.'),
+            model_name="job",
+            name="run_if_failed",
+            field=models.BooleanField(default=False, help_text="Starts also when a job that it depends on failed or was cancelled."),
         ),
         migrations.CreateModel(
-            name='JobDependency',
+            name="JobDependency",
             fields=[
-                ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('met', models.BooleanField(default=False)),
-                ('job', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='dependencies', to='jobs.job')),
-                ('needs', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='needed_by', to='jobs.job')),
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("met", models.BooleanField(default=False)),
+                (
+                    "job",
+                    models.ForeignKey(
+                        db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name="dependencies", to="jobs.job"
+                    ),
+                ),
+                (
+                    "needs",
+                    models.ForeignKey(
+                        db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name="needed_by", to="jobs.job"
+                    ),
+                ),
             ],
             options={
-                'ordering': ('job', 'id'),
+                "ordering": ("job", "id"),
             },
         ),
         migrations.AddField(
-            model_name='job',
-            name='depends_on',
-            field=models.ManyToManyField(related_name='dependents', through='jobs.JobDependency', through_fields=('job', 'needs'), to='jobs.job'),
+            model_name="job",
+            name="depends_on",
+            field=models.ManyToManyField(
+                related_name="dependents", through="jobs.JobDependency", through_fields=("job", "needs"), to="jobs.job"
+            ),
         ),
         migrations.CreateModel(
-            name='JobGroup',
+            name="JobGroup",
             fields=[
-                ('id', models.UUIDField(default=jobs.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('name', models.CharField(max_length=200)),
-                ('subject_id', models.UUIDField(blank=True, null=True)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('completed_at', models.DateTimeField(blank=True, help_text='When the last of its jobs ended; empty while one is open.', null=True)),
-                ('outcome', models.CharField(blank=True, choices=[('PENDING', 'Waiting'), ('RUNNING', 'Running'), ('COMPLETED', 'Completed'), ('FAILED', 'Failed'), ('CANCELLED', 'Cancelled')], help_text='How it ended, kept when its jobs are archived.', max_length=9)),
-                ('summary', models.CharField(blank=True, help_text='Its end in one line.', max_length=1000)),
-                ('revision', models.PositiveBigIntegerField(default=0, help_text='Raised by each end of a job; its row lock puts these in order.')),
-                ('created_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='job_groups', to=settings.AUTH_USER_MODEL)),
+                ("id", models.UUIDField(default=jobs.ids.uuid7, editable=False, primary_key=True, serialize=False)),
+                ("name", models.CharField(max_length=200)),
+                ("subject_id", models.UUIDField(blank=True, null=True)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "completed_at",
+                    models.DateTimeField(blank=True, help_text="When the last of its jobs ended; empty while one is open.", null=True),
+                ),
+                (
+                    "outcome",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("PENDING", "Waiting"),
+                            ("RUNNING", "Running"),
+                            ("COMPLETED", "Completed"),
+                            ("FAILED", "Failed"),
+                            ("CANCELLED", "Cancelled"),
+                        ],
+                        help_text="How it ended, kept when its jobs are archived.",
+                        max_length=9,
+                    ),
+                ),
+                ("summary", models.CharField(blank=True, help_text="Its end in one line.", max_length=1000)),
+                (
+                    "revision",
+                    models.PositiveBigIntegerField(default=0, help_text="Raised by each end of a job; its row lock puts these in order."),
+                ),
+                (
+                    "created_by",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="job_groups",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
             options={
-                'ordering': ('-created_at', '-id'),
+                "ordering": ("-created_at", "-id"),
             },
         ),
         migrations.AddField(
-            model_name='job',
-            name='group',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='jobs', to='jobs.jobgroup'),
+            model_name="job",
+            name="group",
+            field=models.ForeignKey(
+                blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name="jobs", to="jobs.jobgroup"
+            ),
         ),
         migrations.AddField(
-            model_name='notification',
-            name='group',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='notifications', to='jobs.jobgroup'),
+            model_name="notification",
+            name="group",
+            field=models.ForeignKey(
+                blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name="notifications", to="jobs.jobgroup"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='jobdependency',
-            constraint=models.UniqueConstraint(fields=('job', 'needs'), name='dependency_once'),
+            model_name="jobdependency",
+            constraint=models.UniqueConstraint(fields=("job", "needs"), name="dependency_once"),
         ),
         migrations.AddIndex(
-            model_name='jobgroup',
-            index=models.Index(fields=['subject_id', '-created_at'], name='group_subject_created'),
+            model_name="jobgroup",
+            index=models.Index(fields=["subject_id", "-created_at"], name="group_subject_created"),
         ),
     ]

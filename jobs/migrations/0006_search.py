@@ -75,7 +75,8 @@ def mark_what_failed(apps):
         marks[mark.fingerprint] = mark
         JobItem.objects.filter(pk=item.pk).update(failure=mark.fingerprint)
     rows = [
-        FailureGroup(fingerprint=key, kind=mark.kind, exception=mark.exception[:100], place=mark.place, text=mark.text) for key, mark in marks.items()
+        FailureGroup(fingerprint=key, kind=mark.kind, exception=mark.exception[:100], place=mark.place, text=mark.text)
+        for key, mark in marks.items()
     ]
     FailureGroup.objects.bulk_create(rows, ignore_conflicts=True)
 

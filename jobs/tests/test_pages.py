@@ -182,11 +182,6 @@ def test_notifications_are_read(page, running_job):
     assert not Notification.objects.filter(read_at=None).exists()
 
 
-def test_how_long_it_waited_before_its_first_attempt(page, running_job):
-    Job.objects.filter(pk=running_job.pk).update(created_at=running_job.started_at - timedelta(seconds=75))
-    assert "<dt>Waited</dt><dd>1 min 15 s</dd>" in text_of(page.get(running_job.get_absolute_url()))
-
-
 class TestLog:
     @pytest.fixture
     def logged(self, running_job):

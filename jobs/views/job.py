@@ -15,7 +15,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
-from jobs import failures, items, registry, words
+from jobs import failures, items, registry, timing, words
 from jobs.errors import MEANING, InvalidParameters, NotAllowed, UnknownJobType
 from jobs.forecast import place_of
 from jobs.forms import JobOptionsForm
@@ -56,7 +56,8 @@ def job_detail(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
             "tries": job.max_retries + 1,
             "unit": unit_of(job),
             "pace": pace(job),
-            "waited": max(0.0, (attempts[0].started_at - job.created_at).total_seconds()) if attempts else None,
+            "time": timing.split(job, attempts),
+            "stages": timing.stages(attempts[-1] if attempts else None),
             "subject": subject_of(request, job.subject_id),
             "parameters": parameters_of(job),
             "chart": chart(samples, job.memory_limit_mb),

@@ -80,10 +80,12 @@ def data_export(tracker: ProgressTracker, parameters: dict[str, Any]) -> dict[st
     settled = {name for name, outcome in tracker.settled().items() if outcome == "ok"}
     for name, label in FORMATS.items():
         if name in parameters["formats"] and name not in settled:
+            tracker.stage(label)
             tracker.update_step(f"Writing {label}", 0)
             export.keep(name, list(WRITERS[name](export)))
             tracker.update_step(f"Wrote {label}")
     if "zip" not in settled:
+        tracker.stage("ZIP")
         tracker.update_step("Writing the ZIP", 0)
         export.keep("zip", [write_zip(export)])
         tracker.update_step("Wrote the ZIP")
@@ -112,7 +114,7 @@ class Export:
 
     def keep(self, item: str, files: list[File]) -> None:
         """The files and the mark that they are there, together."""
-        with transaction.atomic():
+        with self.tracker.spending("writing"), transaction.atomic():
             for file in files:
                 Artifact.keep(self.job, file.path, file.path.name, file.media_type)
             self.tracker.done(item)

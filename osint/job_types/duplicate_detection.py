@@ -65,9 +65,10 @@ def duplicate_detection(tracker: ProgressTracker, parameters: dict[str, Any]) ->
         if not chosen[step]:
             tracker.item_skipped(step, "Not asked for")
         else:
+            tracker.stage(f"Comparing {step}")
             tracker.update_step(f"Comparing {step}", 0)
             found = {"documents": near_documents, "names": alike_names, "records": alike_records}[step](tracker, job)
-            with transaction.atomic():
+            with tracker.spending("writing"), transaction.atomic():
                 lock_subject(job.subject_id)
                 store(job, step, found)
                 tracker.done(step)

@@ -111,10 +111,12 @@ class Extraction:
                 self.tracker.update_step("Skipped what was read before")
             else:
                 waiting.append(pk)
+        self.tracker.stage("Reading documents")
         for document, ask in self.ahead(waiting):
             self.read(document, ask, version)
+        self.tracker.stage("Counting")
         self.tracker.update_step("Counting", 0)
-        with transaction.atomic():
+        with self.tracker.spending("writing"), transaction.atomic():
             lock_subject(self.job.subject_id)
             recount(subject_of(self.job))
         return self.result(engine, version)
@@ -145,7 +147,7 @@ class Extraction:
                 self.tracker.item_failed(key, f"{document}: {type(error).__name__}: {error}", kind=Kind.PERMANENT)
                 self.counts["failed"] += 1
             else:
-                with transaction.atomic():
+                with self.tracker.spending("writing"), transaction.atomic():
                     self.store(document, found)
                     Document.objects.filter(pk=document.pk).update(extracted_by=version)
                     self.tracker.done(key)

@@ -105,6 +105,7 @@ def file_import(tracker: ProgressTracker, parameters: dict[str, Any]) -> dict[st
     reader = Import(tracker, job, tables=parameters["tables"])
     uploads = Upload.objects.filter(pk__in=parameters["uploads"], subject_id=subject_of(job)).order_by("created_at", "pk")
     for upload in uploads:
+        tracker.stage(upload.name)
         reader.read(upload)
     return reader.result()
 
@@ -227,7 +228,7 @@ class Import:
         if Document.objects.filter(job=self.job, url=member.url, fetched_at__gte=captured).exclude(url="").exists():
             self.tracker.item_skipped(member.name, "A later capture of this address is in the same files")
             return
-        with transaction.atomic():
+        with self.tracker.spending("writing"), transaction.atomic():
             store_document(
                 self.job, member.url or f"file:{member.name}", page,
                 {

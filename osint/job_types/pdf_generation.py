@@ -52,6 +52,7 @@ def pdf_generation(tracker: ProgressTracker, parameters: dict[str, Any]) -> dict
     folder = scratch_of(job.pk)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True)
+    tracker.stage("Collecting")
     tracker.update_step("Collecting what was found", 0)
     data, boxes = showable(report_data(job, parameters["title"]))
     if boxes:
@@ -61,6 +62,7 @@ def pdf_generation(tracker: ProgressTracker, parameters: dict[str, Any]) -> dict
         tracker.log_warning(f"{words.count(boxes, 'character')} cannot be shown by the fonts of the report")
     (folder / "data.json").write_bytes(orjson.dumps(data))
     shutil.copy(TEMPLATE, folder / "report.typ")
+    tracker.stage("Typesetting")
     tracker.update_step("Typesetting the report")
     path = folder / "report.pdf"
     # the root is the scratch folder: nothing else can be read from inside, and packages cannot be fetched
@@ -68,9 +70,10 @@ def pdf_generation(tracker: ProgressTracker, parameters: dict[str, Any]) -> dict
         str(folder / "report.typ"), str(path), root=str(folder), font_paths=[str(FONTS)], ignore_system_fonts=True, pdf_standards=[FORMAT],
         timestamp=int(job.created_at.timestamp()), package_path=str(folder), package_cache_path=str(folder),
     )  # fmt: skip
+    tracker.stage("Storing")
     tracker.update_step("Storing the report")
     pages = page_count(path)
-    with transaction.atomic():
+    with tracker.spending("writing"), transaction.atomic():
         artifact = Artifact.keep(job, path, "report.pdf", "application/pdf")
     shutil.rmtree(folder, ignore_errors=True)
     tracker.update_step("Stored the report")

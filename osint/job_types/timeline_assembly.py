@@ -53,12 +53,14 @@ def timeline_assembly(tracker: ProgressTracker, parameters: dict[str, Any]) -> d
     if not ids:
         tracker.log_warning("The subject has no documents: there is nothing to read")
     settled = tracker.settled()
+    tracker.stage("Reading documents")
     counts = Counter(settled.values())
     for pk in ids:
         if str(pk) not in settled:
             counts[read(tracker, job, Document.objects.get(pk=pk))] += 1
+    tracker.stage("Merging events")
     tracker.update_step("Merging what is reported more than once", 0)
-    events = assemble(job)
+    events = assemble(tracker, job)
     return result_of(job, events, counts)
 
 
@@ -76,7 +78,7 @@ def read(tracker: ProgressTracker, job: Job, document: Document) -> str:
             tracker.item_failed(key, f"{document}: {type(error).__name__}: {error}", kind=Kind.PERMANENT)
             outcome = "failed"
         else:
-            with transaction.atomic():
+            with tracker.spending("writing"), transaction.atomic():
                 lock_subject(job.subject_id)
                 EventSource.objects.filter(document=document).delete()
                 EventSource.objects.bulk_create([as_source(job, document, row) for row in rows], batch_size=400)
@@ -127,7 +129,7 @@ def as_source(job: Job, document: Document, row: Dated) -> EventSource:
     )  # fmt: skip
 
 
-def assemble(job: Job) -> int:
+def assemble(tracker: ProgressTracker, job: Job) -> int:
     """Make the events anew from all sentences; those that say the same stay what they were, by their ids."""
     sources = EventSource.objects.filter(document__subject_id=subject_of(job), document__is_current=True)
     urls = dict(Document.objects.filter(subject_id=subject_of(job), is_current=True).values_list("pk", "url"))
@@ -148,7 +150,7 @@ def assemble(job: Job) -> int:
             )  # fmt: skip
             members[pk] = [row.pk for row in group]
     prepared = EventSource._meta.get_field("event")
-    with transaction.atomic():  # only to write: the comparing above may take long
+    with tracker.spending("writing"), transaction.atomic():  # only to write: the comparing above may take long
         lock_subject(job.subject_id)
         TimelineEvent.objects.filter(subject_id=subject_of(job)).delete()
         TimelineEvent.objects.bulk_create(events.values(), batch_size=400)

@@ -267,17 +267,21 @@ class Scrape:
         allowed = allowed_private_in([*self.parameters["urls"], *filter(None, [self.parameters["sitemap"]])])
         if allowed:
             self.tracker.log_warning(f"Private address allowed by FETCH_ALLOW_PRIVATE: {', '.join(allowed)}")
-        async with Fetcher(delay_s=self.parameters["delay_s"], reserve=self.reserve) as fetcher:
+        async with Fetcher(delay_s=self.parameters["delay_s"], reserve=self.reserve, spending=self.tracker.spending) as fetcher:
+            self.tracker.stage("Finding the pages")
             urls = await self.find_urls(fetcher)
             self.tracker.set_total(None if self.depth else len(urls))  # of a crawl it is known only in the end
             settled = await self.in_store(self.begin)
             if settled:
                 self.tracker.update_step(f"Continuing: {len(settled):,} pages are done already", 0)
+            self.tracker.stage("Fetching and reading pages")
             self.evidence = Evidence(self.scratch() / f"evidence-{self.job.attempt}.warc.gz")
             with self.evidence:
                 await self.crawl(fetcher, urls, settled)
+        self.tracker.stage("Storing the evidence")
         self.tracker.update_step("Storing the evidence", 0)
-        await self.in_store(self.keep_evidence)
+        with self.tracker.spending("writing"):
+            await self.in_store(self.keep_evidence)
         return await self.in_store(self.finish, settled, allowed)
 
     @property
@@ -476,7 +480,8 @@ class Scrape:
             else:
                 page = await self.parse(fetched)
                 self.check_answer(fetched, page)
-                await self.in_store(self.save, url, fetched, page)
+                with self.tracker.spending("writing"):
+                    await self.in_store(self.save, url, fetched, page)
             host.answered(well=True)
         except FetchError as error:
             host.answered(well=not error.transient)
@@ -485,7 +490,8 @@ class Scrape:
     async def parse(self, fetched: Fetched) -> Page:
         """In a process apart; a page that kills it is one that cannot be read, and the others go on without."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self.parsers, read_page, fetched)
+            with self.tracker.spending("processing"):
+                return await asyncio.get_running_loop().run_in_executor(self.parsers, read_page, fetched)
         except BrokenExecutor:
             self.parsers = self.store
             raise FetchError("The page brought the process down that should read it") from None

@@ -1,10 +1,13 @@
 """What a page states against what the system says."""
 
+import os
+import signal
 import time
 
 import psutil
 import pytest
 
+from jobs import timing
 from jobs.states import Status
 from jobs.tests.fixtures import child_of, create, ended, reload, status_of, wait_for
 
@@ -54,3 +57,37 @@ def test_the_time_left_of_a_steady_job(cluster, gate):
     wait_for(lambda: ended(job), "the end")
     took = reload(job).completed_at.timestamp() - now
     assert left == pytest.approx(took, rel=0.2)
+
+
+def test_where_the_time_of_a_job_went(cluster, gate):
+    """Its parts add up to what it took, and each stage lasts until the next."""
+    job = create("sample_phases", parameters={"gate": str(gate)})
+    wait_for(lambda: reload(job).attempt == 1, "the start")
+    asked = time.monotonic()
+    wait_for(lambda: time.monotonic() - asked > 0.5, "some time at the network")
+    gate.open_to(1)
+    wait_for(lambda: reload(job).current_step == "Storing", "the second stage")
+    gate.open_to(2)
+    wait_for(lambda: ended(job), "the end")
+    row, attempt = reload(job), job.attempts.get()
+    parts = {part.key: part.seconds for part in timing.split(row, [attempt])}
+    assert parts["network"] >= 0.4
+    assert parts["writing"] > 0
+    assert sum(parts.values()) == pytest.approx((row.completed_at - row.created_at).total_seconds(), abs=0.1)
+    assert [stage.name for stage in timing.stages(attempt)] == ["Asking", "Storing"]
+    assert timing.stages(attempt)[0].seconds >= 0.4
+    host, requests, seconds = attempt.times["hosts"][0]
+    assert (host, requests) == ("example.org", 1)
+    assert seconds == pytest.approx(parts["network"], abs=0.05)
+
+
+def test_what_a_killed_child_said_of_its_time_is_kept(cluster, gate):
+    job = create("sample_phases", parameters={"gate": str(gate)}, max_retries=0)
+    pid = child_of(job)
+    gate.open_to(1)
+    wait_for(lambda: reload(job).current_step == "Storing", "the second stage")
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: ended(job), "the end")
+    times = job.attempts.get().times
+    assert [name for name, _ in times["stages"]] == ["Asking", "Storing"]
+    assert times["network"] > 0

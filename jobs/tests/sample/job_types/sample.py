@@ -48,6 +48,19 @@ def steps(tracker: Any, parameters: dict[str, Any]) -> dict[str, Any]:
     return {"summary": f"{parameters['total']} steps", "steps": parameters["total"]}
 
 
+@register("sample_phases", label="Sample phases", form=Steps, hidden=True)
+def phases(tracker: Any, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Asks a host until the gate opens, then writes until it opens further."""
+    tracker.stage("Asking")
+    with tracker.spending("network", "example.org"):
+        wait_for_gate(parameters["gate"], 1, tracker)
+    tracker.stage("Storing")
+    tracker.update_step("Storing", 0)
+    with tracker.spending("writing"):
+        wait_for_gate(parameters["gate"], 2, tracker)
+    return {"summary": "Both"}
+
+
 class Items(forms.Form):
     total = forms.IntegerField(initial=10, min_value=1, max_value=10_000)
     gate = forms.CharField(required=False)
