@@ -59,7 +59,7 @@ NOT_PAUSED = {"pause_requested_at": None, "pause_reason": "", "paused_by": ""}  
 _WISH = f"SELECT cancel_requested_at, pause_requested_at FROM {Job._meta.db_table} WHERE id = %s AND status = %s AND attempt = %s"
 ENDING = ("log_seq", "revision", "attempt", "queue_name", "name", "created_by_id", "job_type", "group_id", "subject_id")
 
-LogLine = Mapping[str, Any]  # level, message, and optionally timestamp, step_name, data
+LogLine = Mapping[str, Any]  # level, message, and optionally timestamp, step_name, data, and by (a person)
 
 
 class Wish(enum.Enum):
@@ -170,7 +170,7 @@ class JobManager:
             text = f"Created by {name_of(created_by)}"
             if continues is not None:
                 text += f", goes on where job {continues.pk} ended: {items.inherit(continues, job):,} items are done"
-            self._write_log(job.pk, 1, 0, [{"level": Level.INFO, "message": text}])
+            self._write_log(job.pk, 1, 0, [{"level": Level.INFO, "message": text, "by": person(created_by)}])
             self._announce(job.pk, Status.PENDING, 1)
             self._wake(job.queue_name)
         return job
@@ -500,7 +500,7 @@ class JobManager:
         A waiting job is cancelled at once; a running one by its worker, which sees the request within
         its next beat. False: it has ended already, or was asked before.
         """
-        who = by.get_username() if by else ""
+        who = person(by)
         said = {"cancel_requested_at": timezone.now(), "cancel_reason": reason[:300], "cancelled_by": who}
         return self._cancel_waiting(job_id, said) or self._cancel_running(job_id, said)
 
@@ -518,7 +518,7 @@ class JobManager:
                 return False
             seq, revision, attempt, name, created_by_id, group_id = changed
             text = cancelled_line(said["cancelled_by"], said["cancel_reason"])
-            self._write_log(job_id, seq, attempt, [{"level": Level.WARNING, "message": text}])
+            self._write_log(job_id, seq, attempt, [{"level": Level.WARNING, "message": text, "by": said["cancelled_by"]}])
             self._announce(job_id, Status.CANCELLED, revision)
             self._settle_others(Ended(job_id, Status.CANCELLED, attempt, name, created_by_id, text, group_id and as_uuid(group_id)))
         return True
@@ -531,7 +531,7 @@ class JobManager:
             seq, revision, attempt = changed
             asked = f"{said['cancelled_by'] or 'The system'} asked to cancel"
             text = f"{asked}: {said['cancel_reason']}" if said["cancel_reason"] else asked
-            self._write_log(job_id, seq, attempt, [{"level": Level.WARNING, "message": text}])
+            self._write_log(job_id, seq, attempt, [{"level": Level.WARNING, "message": text, "by": said["cancelled_by"]}])
             self._announce(job_id, Status.RUNNING, revision)
         return True
 
@@ -569,7 +569,7 @@ class JobManager:
             changed_what = [what for what, given in (("limits", limits), ("parameters", parameters is not None)) if given]
             if changed_what:
                 text += f", with other {' and '.join(changed_what)}"
-            self._write_log(job_id, seq, attempt, [{"level": Level.INFO, "message": text}])
+            self._write_log(job_id, seq, attempt, [{"level": Level.INFO, "message": text, "by": person(by)}])
             self._announce(job_id, Status.PENDING, revision)
             self._wake(queue_name)
         return Job.objects.get(pk=job_id)
@@ -652,7 +652,7 @@ class JobManager:
             if continues is None:
                 Job.objects.filter(pk=new.pk).update(continues_id=job.pk)
                 new.continues_id = job.pk
-            self.note(job.pk, f"Taken on by job {new.pk}, asked for by {name_of(by)}")
+            self.note(job.pk, f"Taken on by job {new.pk}, asked for by {name_of(by)}", by=by)
         return new
 
     def run_now(self, job_id: uuid.UUID, *, by: Any = None) -> Job:
@@ -667,7 +667,8 @@ class JobManager:
             if changed is None:
                 raise NotAllowed("This job does not wait for a time: there is nothing to bring forward.")
             seq, revision, attempt, queue_name = changed
-            self._write_log(job_id, seq, attempt, [{"level": Level.INFO, "message": f"Next try brought forward by {name_of(by)}"}])
+            line = {"level": Level.INFO, "message": f"Next try brought forward by {name_of(by)}", "by": person(by)}
+            self._write_log(job_id, seq, attempt, [line])
             self._announce(job_id, Status.PENDING, revision)
             self._wake(queue_name)
         return Job.objects.get(pk=job_id)
@@ -682,7 +683,7 @@ class JobManager:
         text = f"Paused by {who}: {reason}" if reason else f"Paused by {who}"
         said = {"pause_requested_at": timezone.now(), "pause_reason": text[:300], "paused_by": who[:150]}
         held = {**said, "hold_reason": text[:200], **timing.until(timezone.now())}
-        if self._say(job_id, {"status": Status.PENDING, "pause_requested_at": None}, held, text):
+        if self._say(job_id, {"status": Status.PENDING, "pause_requested_at": None}, held, text, by=by):
             return True
         job = Job.objects.get(pk=job_id)
         kind = registry.find(job.job_type)
@@ -690,9 +691,8 @@ class JobManager:
             raise NotAllowed("This type of job keeps no checkpoints, so it cannot be paused while it runs.")
         mine = {"status": Status.RUNNING, "cancel_requested_at": None}
         # a job that was about to make way for another is now paused by a person, and stays so
-        return self._say(job_id, {**mine, "pause_requested_at": None}, said, f"{who} asked to pause") or self._say(
-            job_id, {**mine, "paused_by": ""}, said, f"{who} asked to pause"
-        )
+        asked = f"{who} asked to pause"
+        return any(self._say(job_id, {**mine, **how}, said, asked, by=by) for how in ({"pause_requested_at": None}, {"paused_by": ""}))
 
     def make_way(self, job_id: uuid.UUID, urgent: Job) -> bool:
         """Ask a running job to stop at its next checkpoint so that an urgent one gets its place. It goes on by itself."""
@@ -709,15 +709,15 @@ class JobManager:
             waiting = {"status": Status.PENDING, "pause_requested_at": sql.NOT_NULL}
             blocked = JobDependency.objects.filter(job_id=job_id, met=False).order_by("pk").values_list("needs__name", flat=True)
             let_go = {**NOT_PAUSED, "hold_reason": waits_for_text(list(blocked)), **timing.until(timezone.now())}
-            if self._say(job_id, waiting, let_go, text):
+            if self._say(job_id, waiting, let_go, text, by=by):
                 self._wake(str(queue_name))
                 return True
-            return self._say(job_id, {"status": Status.RUNNING, "pause_requested_at": sql.NOT_NULL}, NOT_PAUSED, text)
+            return self._say(job_id, {"status": Status.RUNNING, "pause_requested_at": sql.NOT_NULL}, NOT_PAUSED, text, by=by)
 
     def set_keep(self, job_id: uuid.UUID, keep: bool, *, by: Any = None) -> bool:
         """Protect a job from cleanup, or no longer. False: it is so already."""
         text = f"{name_of(by)} {'keeps this job: cleanup leaves it alone' if keep else 'no longer keeps this job'}"
-        return self._say(job_id, {"keep": not keep}, {"keep": keep}, text)
+        return self._say(job_id, {"keep": not keep}, {"keep": keep}, text, by=by)
 
     def set_priority(self, job_id: uuid.UUID, priority: int | None, *, by: Any = None) -> None:
         """Of a waiting job. Raises NotAllowed for any other, and for URGENT without the right to it."""
@@ -727,21 +727,23 @@ class JobManager:
         if wanted == Priority.URGENT and by is not None and not by.has_perm("jobs.start_urgent_jobs"):
             raise NotAllowed("You may not make jobs urgent.")
         text = f"{name_of(by)} changed the priority to {wanted.label.lower()}"
-        if not self._say(job_id, {"status": Status.PENDING}, {"priority": wanted}, text):
+        if not self._say(job_id, {"status": Status.PENDING}, {"priority": wanted}, text, by=by):
             raise NotAllowed("Only a job that waits can get another priority.")
 
-    def note(self, job_id: uuid.UUID, text: str) -> None:
+    def note(self, job_id: uuid.UUID, text: str, *, by: Any = None) -> None:
         """A line in the log of a job, in whatever state it is."""
-        self._say(job_id, {}, {}, text)
+        self._say(job_id, {}, {}, text, by=by)
 
-    def _say(self, job_id: uuid.UUID, where: dict[str, Any], changes: dict[str, Any], text: str, level: int = Level.INFO) -> bool:
+    def _say(
+        self, job_id: uuid.UUID, where: dict[str, Any], changes: dict[str, Any], text: str, level: int = Level.INFO, by: Any = None
+    ) -> bool:
         """A change that is no change of status, with its log line; False if the job is not as `where` says."""
         with transaction.atomic():
             changed = sql.update(Job, {"id": job_id, **where}, changes | NEXT, ("log_seq", "revision", "attempt", "status"))
             if changed is None:
                 return False
             seq, revision, attempt, status = changed
-            self._write_log(job_id, seq, attempt, [{"level": level, "message": text[:2000]}])
+            self._write_log(job_id, seq, attempt, [{"level": level, "message": text[:2000], "by": person(by)}])
             self._announce(job_id, status, revision)
         return True
 
@@ -813,7 +815,12 @@ def current_jobs(group: JobGroup) -> QuerySet:
 
 
 def name_of(user: Any) -> str:
-    return user.get_username() if user else "the system"
+    return person(user) or "the system"
+
+
+def person(user: Any) -> str:
+    """Empty for the system."""
+    return user.get_username() if user else ""
 
 
 def check_limits(**limits: int | None) -> None:

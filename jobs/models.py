@@ -337,13 +337,17 @@ class JobLog(models.Model):
     timestamp = models.DateTimeField(default=timezone.now)
     step_name = models.CharField(max_length=300, blank=True)
     data = models.JSONField(default=dict, blank=True)
+    by = models.CharField(max_length=150, blank=True, help_text="The person who did what the line says, if one did.")
 
     objects = OfJobQuerySet.as_manager()
 
     class Meta:
         ordering = ("job", "seq")
         constraints = (models.UniqueConstraint(fields=("job", "seq"), name="log_once_per_seq"),)
-        indexes = (models.Index(fields=("job", "level", "seq"), name="log_by_level"),)
+        indexes = (
+            models.Index(fields=("job", "level", "seq"), name="log_by_level"),
+            models.Index(fields=("job", "seq"), name="log_of_people", condition=~Q(by="")),
+        )
 
     def __str__(self) -> str:
         return f"{self.seq} {self.get_level_display()} {self.message[:80]}"

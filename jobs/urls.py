@@ -33,6 +33,7 @@ urlpatterns = [
     path("failures/<str:fingerprint>/acknowledge/", views.failure_acknowledge, name="failure-acknowledge"),
     path("failures/<str:fingerprint>/retry-items/", views.failure_retry_items, name="failure-retry-items"),
     path("artifacts/<uuid:artifact_id>/", views.artifact, name="artifact"),
+    path("artifacts/<uuid:artifact_id>/preview/", views.artifact_preview, name="artifact-preview"),
     path("notifications/mail/", views.mail_settings, name="mail-settings"),
     path("notifications/", views.notifications, name="notifications"),
 ]

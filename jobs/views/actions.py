@@ -11,6 +11,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from jobs.errors import InvalidParameters, NotAllowed, UnknownJobType
 from jobs.forms import CancelForm, RetryForm
+from jobs.graph import graph_of
 from jobs.manager import JobManager
 from jobs.models import Artifact, Job, JobGroup
 from jobs.presentation import badge, group_state
@@ -124,6 +125,7 @@ def group_detail(request: HttpRequest, group_id: uuid.UUID) -> HttpResponse:
             "group": group,
             "state": state,
             "jobs": state.jobs,
+            "graph": graph_of(state.jobs),
             "done": sum(job.status == Status.COMPLETED for job in state.jobs),
             "artifacts": list(artifacts),
             "ended": ended,

@@ -19,9 +19,11 @@ from jobs import failures, items, registry, timing, words
 from jobs.errors import MEANING, InvalidParameters, NotAllowed, UnknownJobType
 from jobs.forecast import place_of
 from jobs.forms import JobOptionsForm
+from jobs.graph import JOBS_MAX, graph_of
 from jobs.manager import JobManager
 from jobs.models import ArchivedJob, Artifact, Job, JobAttempt, JobGroup, JobItem, JobLog
 from jobs.presentation import Badge, chart, decorate, live_fields, pace, type_label, unit_of
+from jobs.previews import INLINE, preview_of
 from jobs.resources import unserved_queues
 from jobs.states import Level, Status
 from jobs.views.scope import Echo, subject_of, visible_job, visible_jobs, without
@@ -78,16 +80,19 @@ def job_detail(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
             "can_pause": job.status == Status.PENDING or bool(kind and kind.resumable),
             "continues": linked(request, job.continues_id),
             "group": JobGroup.objects.visible_to(request.user).filter(pk=job.group_id).first() if job.group_id else None,
-            "needs": neighbours(request, Q(needed_by__job=job)),
-            "needed_by": neighbours(request, Q(dependencies__needs=job)),
+            "graph": graph_of(around(request, job)),
+            "actions": list(job.logs.exclude(by="").order_by("-seq")[:50]),
             "continued_by": Job.objects.visible_to(request.user).filter(continues_id=job.pk).order_by().first(),
         },
     )
 
 
-def neighbours(request: HttpRequest, which: Q) -> list[Job]:
-    """The jobs that one depends on, or that depend on it, as far as the viewer may see them."""
-    return decorate(list(visible_jobs(request).filter(which).order_by("created_at")[:50]))
+def around(request: HttpRequest, job: Job) -> list[Job]:
+    """The job, those of its group, those that it needs and those that need it, as far as the viewer may see them."""
+    near = Q(pk=job.pk) | Q(needed_by__job=job) | Q(dependencies__needs=job)
+    if job.group_id:
+        near |= Q(group_id=job.group_id)
+    return decorate(list(visible_jobs(request).filter(near).distinct().order_by("created_at", "pk")[: JOBS_MAX + 1]))
 
 
 def linked(request: HttpRequest, job_id: uuid.UUID | None) -> Job | None:
@@ -283,10 +288,26 @@ def job_items_csv(request: HttpRequest, job_id: uuid.UUID) -> StreamingHttpRespo
 @login_required
 @require_GET
 def artifact(request: HttpRequest, artifact_id: uuid.UUID) -> FileResponse:
-    """A file of a job, always as a download: what a job made is never run in our origin."""
+    """A file of a job, as a download: what a job made is never run in our origin. Pictures and PDF may be shown inside its preview."""
     found = get_object_or_404(Artifact.objects.visible_to(request.user), pk=artifact_id)
     try:
         stream = found.file.open("rb")
     except FileNotFoundError:
         raise Http404("The file is no longer there.") from None
-    return FileResponse(stream, as_attachment=True, filename=found.name, content_type=found.media_type)
+    inline = "inline" in request.GET and found.media_type in INLINE
+    response = FileResponse(stream, as_attachment=not inline, filename=found.name, content_type=found.media_type)
+    if inline:
+        response["X-Frame-Options"] = "SAMEORIGIN"
+        response["Content-Security-Policy"] = "default-src 'none'; object-src 'self'; style-src 'unsafe-inline'; frame-ancestors 'self'"
+    return response
+
+
+@login_required
+@require_GET
+def artifact_preview(request: HttpRequest, artifact_id: uuid.UUID) -> HttpResponse:
+    found = get_object_or_404(Artifact.objects.visible_to(request.user), pk=artifact_id)
+    try:
+        preview = preview_of(found)
+    except FileNotFoundError:
+        raise Http404("The file is no longer there.") from None
+    return render(request, "jobs/preview.html", {"file": found, "preview": preview, "job": linked(request, found.job_id)})
