@@ -12,6 +12,7 @@ urlpatterns = [
     path("jobs/new/<slug:job_type>/", views.job_new, name="job-new-of"),
     path("jobs/bulk/", views.job_bulk, name="job-bulk"),
     path("jobs/<uuid:job_id>/", views.job_detail, name="job-detail"),
+    path("jobs/<uuid:job_id>/lines/", views.job_lines, name="job-lines"),
     path("jobs/<uuid:job_id>/live/", views.job_live, name="job-live"),
     path("jobs/<uuid:job_id>/log/", views.job_log, name="job-log"),
     path("jobs/<uuid:job_id>/cancel/", views.job_cancel, name="job-cancel"),

@@ -215,6 +215,32 @@ class TestLog:
         assert (numbers[0], numbers[-1]) == (51, 350)
         assert "The lines around line 200" in text
 
+    def asked(self, page, job, query):
+        answer = page.get(f"{job.get_absolute_url()}lines/?{query}").json()
+        return [line[0] for line in answer["lines"]], answer["more"]
+
+    def test_the_lines_next_to_those_that_are_shown(self, page, logged):
+        last = reload(logged).log_seq
+        assert self.asked(page, logged, "before=401") == (list(range(101, 401)), True)
+        assert self.asked(page, logged, "before=301") == (list(range(1, 301)), False)
+        assert self.asked(page, logged, "after=0") == (list(range(1, 301)), True)
+        assert self.asked(page, logged, f"after={last - 2}") == ([last - 1, last], False)
+        assert self.asked(page, logged, "") == (list(range(last - 299, last + 1)), True)
+
+    def test_the_next_lines_keep_to_the_filters(self, page, logged):
+        assert self.asked(page, logged, "after=0&level=30&find=page-70") == self.asked(page, logged, "before=9999&level=30&find=page-70")
+        assert len(self.asked(page, logged, "after=0&level=30&find=page-70")[0]) == 1
+
+    @pytest.mark.parametrize("query", ["before=x", "after=-1", "level=loud", "before=99999999999999"])
+    def test_lines_that_cannot_be(self, page, logged, query):
+        answer = page.get(f"{logged.get_absolute_url()}lines/?{query}")
+        assert answer.status_code == 400
+        assert list(answer.json()["errors"]) == [query.partition("=")[0]]
+
+    def test_lines_of_another_persons_job(self, client, other, logged):
+        client.force_login(other)
+        assert client.get(f"{logged.get_absolute_url()}lines/").status_code == 404
+
     @pytest.mark.parametrize("query", ["line=x", "line=-1", "line=99999999999999999999", "line=٣", "level=loud"])
     def test_what_makes_no_sense_is_left_out(self, page, logged, query):
         assert page.get(f"{logged.get_absolute_url()}?{query}").status_code == 200

@@ -15,7 +15,7 @@ from jobs.views.actions import (
 )
 from jobs.views.dashboard import dashboard, slow
 from jobs.views.failures import failure_acknowledge, failure_detail, failure_list, failure_retry_items
-from jobs.views.job import artifact, artifact_preview, job_detail, job_items, job_items_csv, job_live, job_log, job_new
+from jobs.views.job import artifact, artifact_preview, job_detail, job_items, job_items_csv, job_lines, job_live, job_log, job_new
 from jobs.views.lists import job_bulk, job_list, job_list_csv, view_delete, view_save
 from jobs.views.scope import navigation
 from jobs.views.told import mail_settings, notifications
@@ -38,6 +38,7 @@ __all__ = [
     "job_items",
     "job_items_csv",
     "job_keep",
+    "job_lines",
     "job_list",
     "job_list_csv",
     "job_live",

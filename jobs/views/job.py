@@ -3,10 +3,12 @@
 import csv
 import itertools
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
+from django import forms
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.db.models import Count, Q, QuerySet
@@ -44,6 +46,7 @@ def job_detail(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
     kind = registry.find(job.job_type)
     attempts = list(job.attempts.order_by("number"))
     log = LogAsked.of(request)
+    lines = [] if "X-Regions" in request.headers else log.lines(job)
     samples = attempts[-1].samples if attempts else []
     for attempt in attempts:
         attempt.chart = chart(attempt.samples, None, width=110, height=26)
@@ -63,7 +66,8 @@ def job_detail(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
             "subject": subject_of(request, job.subject_id),
             "parameters": parameters_of(job),
             "chart": chart(samples, job.memory_limit_mb),
-            "lines": log.lines(job),
+            "lines": lines,
+            "log_is_whole": len(lines) < LOG_LINES_SHOWN,
             "levels": levels_of(job),
             "level": log.level,
             "log": log,
@@ -140,9 +144,7 @@ class LogAsked:
         return LEVELS.get(self.level_name, Level.DEBUG)
 
     def lines(self, job: Job) -> list[JobLog]:
-        rows = JobLog.objects.filter(job=job, level__gte=self.level)
-        if self.find:
-            rows = rows.filter(message__icontains=self.find)
+        rows = lines_of(job, self.level, self.find)
         if self.around is not None:
             rows = rows.filter(seq__lte=self.around + LOG_LINES_SHOWN // 2)
         return list(reversed(rows.order_by("-seq")[:LOG_LINES_SHOWN]))
@@ -150,6 +152,11 @@ class LogAsked:
     def query(self) -> str:
         """To be continued with a level."""
         return urlencode({"find": self.find}) if self.find else ""
+
+
+def lines_of(job: Job, level: int, find: str) -> QuerySet:
+    rows = JobLog.objects.filter(job=job, level__gte=level)
+    return rows.filter(message__icontains=find) if find else rows
 
 
 def levels_of(job: Job) -> dict[str, int]:
@@ -175,8 +182,40 @@ def job_live(request: HttpRequest, job_id: uuid.UUID) -> JsonResponse:
     except ValueError:
         after = job.log_seq
     rows = JobLog.objects.filter(job=job, seq__gt=after).order_by("seq")[:500]
-    lines = [[row.seq, row.level, row.message, row.timestamp.timestamp(), row.step_name] for row in rows]
-    return JsonResponse({"type": "job.snapshot", "job": live_fields(job), "log_seq": job.log_seq, "lines": lines})
+    return JsonResponse({"type": "job.snapshot", "job": live_fields(job), "log_seq": job.log_seq, "lines": as_lists(rows)})
+
+
+def as_lists(rows: Iterable[JobLog]) -> list[list[Any]]:
+    """Lines as browsers get them: [number, level, message, seconds since the epoch, step]."""
+    return [[row.seq, row.level, row.message, row.timestamp.timestamp(), row.step_name] for row in rows]
+
+
+class LinesForm(forms.Form):
+    """Which lines of a log: those next to a line, or else the last ones; from a level on, with a text."""
+
+    before = forms.IntegerField(required=False, min_value=0, max_value=2**31 - 1)
+    after = forms.IntegerField(required=False, min_value=0, max_value=2**31 - 1)
+    level = forms.TypedChoiceField(required=False, choices=Level.choices, coerce=int)
+    find = forms.CharField(required=False, max_length=200)
+
+
+@login_required
+@require_GET
+def job_lines(request: HttpRequest, job_id: uuid.UUID) -> JsonResponse:
+    """Up to LOG_LINES_SHOWN lines in their order, and whether there are more on that side. 400 names what makes no sense."""
+    job = visible_job(request, job_id)
+    form = LinesForm(request.GET)
+    if not form.is_valid():
+        return JsonResponse({"errors": form.errors}, status=400)
+    said = form.cleaned_data
+    rows = lines_of(job, said["level"] or Level.DEBUG, said["find"])
+    if said["after"] is not None:
+        found = list(rows.filter(seq__gt=said["after"]).order_by("seq")[: LOG_LINES_SHOWN + 1])
+        return JsonResponse({"lines": as_lists(found[:LOG_LINES_SHOWN]), "more": len(found) > LOG_LINES_SHOWN})
+    if said["before"] is not None:
+        rows = rows.filter(seq__lt=said["before"])
+    found = list(rows.order_by("-seq")[: LOG_LINES_SHOWN + 1])
+    return JsonResponse({"lines": as_lists(reversed(found[:LOG_LINES_SHOWN])), "more": len(found) > LOG_LINES_SHOWN})
 
 
 @login_required

@@ -1,15 +1,14 @@
 // The page of one job: figures, log and chart move; when its state changes the server draws it anew.
 
 import { Live } from "./live.js";
+import { LogView } from "./log.js";
 import { refreshRegions, slowly } from "./regions.js";
 import { about, duration } from "./words.js";
 
 const page = document.querySelector("[data-job-page]");
-const log = document.querySelector("[data-log]");
-const follow = document.querySelector("[data-follow]");
+const list = document.querySelector("[data-log]");
+const log = new LogView(list, document.querySelector("[data-follow]"));
 const number = new Intl.NumberFormat(document.documentElement.lang);
-const LEVELS = { 10: "debug", 20: "info", 30: "warning", 40: "error" };
-const LINES_SHOWN = 1000;
 
 let revision = Number(page.dataset.revision);
 let seq = Number(page.dataset.seq);
@@ -51,47 +50,13 @@ function show(job) {
 }
 
 function append(lines) {
-  const level = Number(log.dataset.level), find = (log.dataset.find ?? "").toLowerCase();
-  const rows = document.createDocumentFragment();
-  let serious = false;
-  for (const [n, lineLevel, message, time] of lines) {
-    if (n <= seq) continue;
-    seq = n;
-    serious ||= lineLevel >= 30;
-    if (lineLevel >= level && !("around" in log.dataset) && message.toLowerCase().includes(find)) rows.append(line(n, lineLevel, message, time));
-  }
+  const fresh = lines.filter(([n]) => n > seq);
+  if (!fresh.length) return;
+  seq = fresh.at(-1)[0];
   page.querySelector("[data-log-count]").textContent = number.format(seq);
   page.querySelector("[data-log-word]").textContent = seq === 1 ? "line" : "lines";
-  if (serious) recount();
-  if (!rows.childNodes.length) return;
-  log.querySelector(".log-empty")?.remove();
-  log.append(rows);
-  while (log.childElementCount > LINES_SHOWN) log.firstElementChild.remove();
-  if (follow.getAttribute("aria-pressed") === "true") log.scrollTop = log.scrollHeight;
-}
-
-function line(n, level, message, time) {
-  const name = LEVELS[level] ?? "info";
-  const when = new Date(time * 1000);
-  const item = document.createElement("li");
-  item.id = `L${n}`;
-  item.className = name;
-  const link = document.createElement("a");
-  link.href = `#L${n}`;
-  link.textContent = n;
-  const first = document.createElement("span");
-  first.append(link);
-  const stamp = document.createElement("time");
-  stamp.dateTime = when.toISOString();
-  stamp.title = when.toISOString();
-  stamp.textContent = when.toTimeString().slice(0, 8);
-  const levelText = document.createElement("span");
-  levelText.className = "level";
-  levelText.textContent = name.toUpperCase();
-  const text = document.createElement("span");
-  text.textContent = message;
-  item.append(first, stamp, levelText, text);
-  return item;
+  if (fresh.some(([, level]) => level >= 30)) recount();
+  log.append(fresh);
 }
 
 function receive(message) {
@@ -111,17 +76,8 @@ async function poll() {
 export function startJobPage() {
   new Live(`/ws/jobs/${page.dataset.jobPage}`, { receive, poll, greet: () => ({ type: "resume", after: seq }) });
   const wanted = /^#L(\d+)$/.exec(location.hash)?.[1];
-  if (wanted && Number(wanted) <= seq && !document.getElementById(`L${wanted}`) && !("around" in log.dataset) && !("find" in log.dataset)) location.replace(`?line=${wanted}#L${wanted}`);
-  if (!location.hash) log.scrollTop = log.scrollHeight;
-  follow.addEventListener("click", () => {
-    const on = follow.getAttribute("aria-pressed") !== "true";
-    follow.setAttribute("aria-pressed", on);
-    if (on) log.scrollTop = log.scrollHeight;
-  });
-  log.addEventListener("wheel", () => {
-    const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-    follow.setAttribute("aria-pressed", atEnd);
-  }, { passive: true });
+  if (wanted && Number(wanted) <= seq && !document.getElementById(`L${wanted}`) && !("around" in list.dataset) && !("find" in list.dataset)) location.replace(`?line=${wanted}#L${wanted}`);
+  if (!location.hash) log.toEnd();
   setInterval(() => {
     const elapsed = page.querySelector("[data-since]");
     if (elapsed) elapsed.textContent = duration((Date.now() - Date.parse(elapsed.dataset.since)) / 1000);

@@ -15,7 +15,8 @@ export function refreshRegions(only = null) {
 async function load(only) {
   let response;
   try {
-    response = await fetch(location.pathname + location.search, { credentials: "same-origin" });
+    // what is no region, such as the lines of a log, need not be made again
+    response = await fetch(location.pathname + location.search, { credentials: "same-origin", headers: { "X-Regions": "1" } });
   } catch { return; }
   if (response.redirected || response.status === 404) { location.reload(); return; }
   if (!response.ok) return;

@@ -340,3 +340,41 @@ def test_times_are_those_of_the_viewers_zone(sign_in, gated):
     page.goto(gated.get_absolute_url())
     exact = page.locator("[data-ago]").first.get_attribute("title")
     assert exact.endswith("+08"), exact
+
+
+def test_a_log_of_a_hundred_thousand_lines(sign_in, gated, gate):
+    """The page holds a part of it, and every line can be come to by scrolling; lines that are written meanwhile move nothing."""
+    wait_for(lambda: reload(gated).current_step == "Step 1", "the first step")
+    lines = [{"level": 20, "message": f"Line number {n}"} for n in range(1000)]
+    for _ in range(100):
+        JobManager().append_logs(gated.pk, lines)
+    last = reload(gated).log_seq
+    page = sign_in()
+    page.goto(gated.get_absolute_url())
+    expect(page.locator("[data-live]")).to_have_text("Live")
+    log = page.locator("[data-log]")
+    first_shown = "Number(document.querySelector('[data-log] li').dataset.seq)"
+    last_shown = "Number(document.querySelector('[data-log] li:last-child').dataset.seq)"
+
+    def scroll(pixels, condition):
+        wait_for(lambda: page.evaluate(f"document.querySelector('[data-log]').scrollTop += {pixels}, {condition}"), condition)
+
+    assert page.evaluate(last_shown) == last
+    log.focus()
+    page.keyboard.press("Home")
+    scroll(0, f"{first_shown} === 1")
+    scroll(4000, f"{last_shown} >= 2400")
+    numbers = [int(n) for n in log.locator("li > span:first-child").all_inner_texts()]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert len(numbers) <= 900
+    assert numbers[0] > 1
+    assert page.locator("[data-follow]").get_attribute("aria-pressed") == "false"
+    gate.open_to(1)
+    expect(page.locator("[data-log-count]")).not_to_have_text(f"{last:,}")
+    assert page.evaluate(last_shown) < last
+    scroll(-4000, f"{first_shown} === 1")
+    page.locator("[data-follow]").click()
+    expect(log.locator("li").last).to_contain_text("Line of step 1")
+    gate.open_to(2)
+    expect(log.locator("li").last).to_contain_text("Line of step 2")
+    assert page.locator("[data-follow]").get_attribute("aria-pressed") == "true"

@@ -1,0 +1,143 @@
+// The log of a job as a window over its lines: at most LINES_SHOWN of them are in the page; scrolling brings those before and
+// after from the server, so that a log of 100,000 lines scrolls as one of 300 does.
+
+const LEVELS = { 10: "debug", 20: "info", 30: "warning", 40: "error" };
+const LINES_SHOWN = 900;
+const NEAR = 600; // pixels from an end at which the next lines are asked for
+
+export class LogView {
+  constructor(list, follow) {
+    Object.assign(this, { list, follow, level: Number(list.dataset.level), find: (list.dataset.find ?? "").toLowerCase() });
+    this.atTail = !("around" in list.dataset);
+    this.atHead = list.dataset.head === "1";
+    this.loading = false;
+    list.addEventListener("scroll", () => this.scrolled(), { passive: true });
+    list.addEventListener("wheel", () => this.setFollow(this.isAtEnd()), { passive: true });
+    list.addEventListener("keydown", (event) => {
+      if (event.target !== list || event.ctrlKey || event.metaKey || event.altKey) return;
+      if (event.key === "Home") { event.preventDefault(); this.setFollow(false); this.replace("after=0", "top"); }
+      if (event.key === "End") { event.preventDefault(); this.toTail(); }
+    });
+    follow.addEventListener("click", () => (this.follows() ? this.setFollow(false) : this.toTail()));
+  }
+
+  follows() { return this.follow.getAttribute("aria-pressed") === "true"; }
+  setFollow(on) { this.follow.setAttribute("aria-pressed", on && this.atTail); }
+  isAtEnd() { return this.list.scrollHeight - this.list.scrollTop - this.list.clientHeight < 40; }
+  toEnd() { this.list.scrollTop = this.list.scrollHeight; }
+  first() { return this.list.querySelector("li[data-seq]"); }
+  last() { return this.list.lastElementChild?.dataset.seq ? this.list.lastElementChild : null; }
+
+  fits(line) { return line[1] >= this.level && line[2].toLowerCase().includes(this.find); }
+
+  // Lines that were just written; while older ones are looked at they are only counted.
+  append(lines) {
+    if (!this.atTail) return;
+    const fresh = lines.filter((line) => this.fits(line));
+    if (!fresh.length) return;
+    this.list.querySelector(".log-empty")?.remove();
+    this.list.append(rows(fresh));
+    if (this.follows() || this.list.childElementCount > 2 * LINES_SHOWN) this.trim("start");
+    if (this.follows()) this.toEnd();
+  }
+
+  async toTail() {
+    if (!this.atTail) await this.replace("", "end");
+    this.setFollow(true);
+    this.toEnd();
+  }
+
+  async scrolled() {
+    if (this.loading) return;
+    const { scrollTop, scrollHeight, clientHeight } = this.list;
+    if (scrollTop < NEAR && !this.atHead && this.first()) await this.more("before", this.first().dataset.seq);
+    else if (scrollHeight - scrollTop - clientHeight < NEAR && !this.atTail && this.last()) await this.more("after", this.last().dataset.seq);
+  }
+
+  async more(way, seq) {
+    const found = await this.ask(`${way}=${seq}`);
+    if (!found) return;
+    const { list } = this;
+    if (way === "before") {
+      const height = list.scrollHeight;
+      list.prepend(rows(found.lines));
+      list.scrollTop += list.scrollHeight - height;
+      this.atHead = !found.more;
+      if (this.trim("end")) this.atTail = false;
+    } else {
+      list.append(rows(found.lines));
+      this.atTail = !found.more;
+      this.trim("start");
+    }
+    this.setFollow(this.follows());
+  }
+
+  async replace(query, where) {
+    const found = await this.ask(query);
+    if (!found) return;
+    this.list.replaceChildren(rows(found.lines));
+    this.atHead = where === "top" || !found.more;
+    this.atTail = where === "end" || !found.more;
+    this.list.scrollTop = where === "top" ? 0 : this.list.scrollHeight;
+  }
+
+  async ask(query) {
+    this.loading = true;
+    try {
+      const filter = new URLSearchParams({ level: this.level, find: this.find });
+      const response = await fetch(`${this.list.dataset.url}?${query}&${filter}`, { credentials: "same-origin" });
+      return response.ok ? await response.json() : null;
+    } catch {
+      return null; // the server is away; the mark in the head says so
+    } finally {
+      this.loading = false;
+    }
+  }
+
+  // Keep the page small; what is in view stays where it is. True if lines were taken out.
+  trim(side) {
+    const { list } = this;
+    const over = list.childElementCount - LINES_SHOWN;
+    if (over <= 0) return false;
+    if (side === "end") {
+      for (let n = 0; n < over; n++) list.lastElementChild.remove();
+      return true;
+    }
+    const height = list.scrollHeight, top = list.scrollTop;
+    for (let n = 0; n < over; n++) list.firstElementChild.remove();
+    list.scrollTop = top - (height - list.scrollHeight);
+    this.atHead = false;
+    return true;
+  }
+}
+
+function rows(lines) {
+  const found = document.createDocumentFragment();
+  for (const [seq, level, message, time] of lines) found.append(row(seq, level, message, time));
+  return found;
+}
+
+function row(n, level, message, time) {
+  const name = LEVELS[level] ?? "info";
+  const when = new Date(time * 1000);
+  const item = document.createElement("li");
+  item.id = `L${n}`;
+  item.dataset.seq = n;
+  item.className = name;
+  const link = document.createElement("a");
+  link.href = `#L${n}`;
+  link.textContent = n;
+  const first = document.createElement("span");
+  first.append(link);
+  const stamp = document.createElement("time");
+  stamp.dateTime = when.toISOString();
+  stamp.title = when.toISOString();
+  stamp.textContent = when.toTimeString().slice(0, 8);
+  const levelText = document.createElement("span");
+  levelText.className = "level";
+  levelText.textContent = name.toUpperCase();
+  const text = document.createElement("span");
+  text.textContent = message;
+  item.append(first, stamp, levelText, text);
+  return item;
+}
