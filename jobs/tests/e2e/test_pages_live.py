@@ -348,7 +348,6 @@ def test_a_log_of_a_hundred_thousand_lines(sign_in, gated, gate):
     lines = [{"level": 20, "message": f"Line number {n}"} for n in range(1000)]
     for _ in range(100):
         JobManager().append_logs(gated.pk, lines)
-    last = reload(gated).log_seq
     page = sign_in()
     page.goto(gated.get_absolute_url())
     expect(page.locator("[data-live]")).to_have_text("Live")
@@ -359,7 +358,8 @@ def test_a_log_of_a_hundred_thousand_lines(sign_in, gated, gate):
     def scroll(pixels, condition):
         wait_for(lambda: page.evaluate(f"document.querySelector('[data-log]').scrollTop += {pixels}, {condition}"), condition)
 
-    assert page.evaluate(last_shown) == last
+    wait_for(lambda: page.evaluate(last_shown) == reload(gated).log_seq, "the newest line")
+    last = reload(gated).log_seq
     log.focus()
     page.keyboard.press("Home")
     scroll(0, f"{first_shown} === 1")
