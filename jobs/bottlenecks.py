@@ -1,14 +1,16 @@
 """What is slow now: why jobs are held, and how long those of each type wait and run, against the week before."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from django.utils import timezone
 
-from jobs import registry
+from jobs import registry, timing
 from jobs.failures import MASK, VARIES
+from jobs.models import JobAttempt
 from jobs.queries import JobQuerySet
 from jobs.states import Status
 
@@ -16,6 +18,8 @@ LOOKED_AT = 300  # of a type, the latest jobs in each span
 NEEDED = 5  # fewer are not compared
 SLOWER = 1.5  # times what it was
 HELD_LOOKED_AT = 5_000
+ATTEMPTS_LOOKED_AT = 2_000  # of jobs that ended in the last 24 hours
+SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,68 @@ def held_for(visible: JobQuerySet) -> list[tuple[str, int]]:
     """(reason without what varies, jobs that it holds), most first."""
     reasons = visible.waiting().exclude(hold_reason="").order_by().values_list("hold_reason", flat=True)[:HELD_LOOKED_AT]
     return Counter(VARIES.sub(MASK, reason) for reason in reasons).most_common(8)
+
+
+Slow = TypeVar("Slow", "SlowHost", "SlowStage")
+
+
+@dataclass
+class SlowHost:
+    """Requests to a host and the seconds that they took, in all and each."""
+
+    name: str
+    requests: int = 0
+    seconds: float = 0.0
+    jobs: int = 0
+
+    @property
+    def mean_s(self) -> float:
+        return self.seconds / self.requests
+
+
+@dataclass
+class SlowStage:
+    """A stage of a type of job: the seconds of each of its runs."""
+
+    job_type: str
+    label: str
+    name: str
+    runs: list[float] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        return sum(self.runs)
+
+    @property
+    def p50(self) -> float:
+        return share(self.runs, 50)
+
+    @property
+    def p95(self) -> float:
+        return share(self.runs, 95)
+
+
+def slowest(visible: JobQuerySet) -> tuple[list[SlowHost], list[SlowStage]]:
+    """What took most time, of the jobs that ended in the last 24 hours: hosts, and stages by type; most seconds first."""
+    ended = visible.filter(completed_at__gte=timezone.now() - timedelta(days=1)).order_by("-completed_at")
+    recent = list(ended.values_list("pk", flat=True)[:ATTEMPTS_LOOKED_AT])
+    hosts: dict[str, SlowHost] = {}
+    stages: dict[tuple[str, str], SlowStage] = {}
+    attempts = JobAttempt.objects.filter(job__in=recent).exclude(times={}).order_by().select_related("job").defer("samples", "process")
+    for attempt in attempts:
+        for name, requests, seconds in attempt.times.get("hosts", []):
+            host = hosts.setdefault(name, SlowHost(name))
+            host.requests, host.seconds, host.jobs = host.requests + requests, host.seconds + seconds, host.jobs + 1
+        for stage in timing.stages(attempt):
+            job_type = attempt.job.job_type
+            kind = registry.find(job_type)
+            known = stages.setdefault((job_type, stage.name), SlowStage(job_type, kind.label if kind else job_type, stage.name))
+            known.runs.append(stage.seconds)
+    return most_seconds(hosts.values()), most_seconds(stages.values())
+
+
+def most_seconds(found: Iterable[Slow]) -> list[Slow]:
+    return sorted(found, key=lambda one: -one.seconds)[:SHOWN]
 
 
 def paces(visible: JobQuerySet) -> list[Pace]:

@@ -121,10 +121,12 @@ _cpu = CpuMeter()
 
 
 def machine() -> dict[str, float]:
-    """CPU in percent of all cores, memory in GB."""
+    """CPU in percent of all cores, memory in GB, and the limits from which jobs are held."""
     memory = psutil.virtual_memory()
     return {
         "cpu_percent": _cpu.read(),
+        "cpu_limit_percent": float(conf.get("cpu_threshold")),
+        "memory_limit_gb": (memory.total - conf.get("memory_floor_mb") * MB) / 1024**3,
         "memory_used_gb": (memory.total - memory.available) / 1024**3,
         "memory_total_gb": memory.total / 1024**3,
     }

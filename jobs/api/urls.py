@@ -4,6 +4,7 @@ from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.routers import SimpleRouter
 
+from jobs.api.metrics import MetricsView
 from jobs.api.views import GroupViewSet, JobViewSet
 
 router = SimpleRouter()
@@ -14,5 +15,6 @@ router.register("groups", GroupViewSet, basename="api-group")
 urlpatterns = [
     re_path(r"^schema/?$", SpectacularAPIView.as_view(), name="api-schema"),
     re_path(r"^docs/?$", SpectacularSwaggerView.as_view(url_name="api-schema"), name="api-docs"),
+    re_path(r"^metrics/?$", MetricsView.as_view(), name="api-metrics"),
     path("", include(router.urls)),
 ]

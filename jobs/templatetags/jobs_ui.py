@@ -66,3 +66,9 @@ def bars(counts: list[int], noun: str) -> dict[str, Any]:
     top = max(counts, default=0)
     shown = [{"x": n * 10, "y": 90 - 84 * count / top, "h": 84 * count / top} for n, count in enumerate(counts) if count]
     return {"bars": shown, "width": 10 * len(counts), "says": f"{words.count(sum(counts), noun)}, at most {top:,} in one of the bars"}
+
+
+@register.simple_tag
+def gauge(value: float, most: float, limit: float) -> dict[str, Any]:
+    """How much of something is taken, and the limit, in percent, as text that no language changes."""
+    return {"value": f"{min(100.0, 100 * value / most):.1f}", "limit": f"{min(100.0, 100 * limit / most):.1f}", "over": value >= limit}

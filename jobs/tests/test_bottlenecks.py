@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 import time_machine
 from django.utils import timezone
+from prometheus_client.parser import text_string_to_metric_families
 
-from jobs.bottlenecks import held_for, paces, share
+from jobs.bottlenecks import held_for, paces, share, slowest
 from jobs.manager import JobManager
 from jobs.models import Job
 from jobs.states import Status
@@ -86,3 +87,57 @@ def test_what_ended_while_one_was_away(client, analyst, running_job):
             assert "1 job completed" in text
     query = f"/jobs/?ended_after={(start + timedelta(minutes=10)).isoformat().replace('+', '%2B')}"
     assert running_job.name in client.get(query).content.decode()
+
+
+def test_what_took_most_time(client, analyst, other, running_job):
+    end = timezone.now()
+    times = {"hosts": [["slow.example", 4, 8.0], ["quick.example", 9, 0.9]], "stages": [["Asking", 0.0], ["Storing", 9.0]]}
+    running_job.attempts.update(times=times, started_at=end - timedelta(seconds=10), ended_at=end)
+    JobManager().mark_completed(running_job.pk, {}, attempt=1)
+    hosts, stages = slowest(Job.objects.all())
+    assert [(host.name, host.requests, host.mean_s, host.jobs) for host in hosts] == [
+        ("slow.example", 4, 2.0, 1),
+        ("quick.example", 9, 0.1, 1),
+    ]
+    assert [(stage.name, stage.job_type, round(stage.p50)) for stage in stages] == [
+        ("Asking", "sample_steps", 9),
+        ("Storing", "sample_steps", 1),
+    ]
+    client.force_login(analyst)
+    assert "slow.example</a></td><td>4</td><td>2 s</td>" in client.get("/slow/").content.decode()
+    client.force_login(other)
+    assert "slow.example" not in client.get("/slow/").content.decode()
+
+
+def test_ended_jobs_by_the_hour(client, analyst, other):
+    """Counted in hours of UTC, of the last four weeks, of what one may see."""
+    hour = timezone.now().replace(minute=0, second=0, microsecond=0) - timedelta(hours=3)
+    for at, status in ((0, "COMPLETED"), (59, "COMPLETED"), (59, "FAILED"), (60, "FAILED"), (-60 * 24 * 40, "FAILED"), (5, "CANCELLED")):
+        job = JobManager().create_job("sample_steps", created_by=analyst)
+        moment = hour + timedelta(minutes=at)
+        Job.objects.filter(pk=job.pk).update(status=status, completed_at=moment)
+    client.force_login(analyst)
+    start = int(hour.timestamp())
+    assert client.get("/throughput.json").json() == {"hours": [[start, 2, 1], [start + 3600, 0, 1]]}
+    client.force_login(other)
+    assert client.get("/throughput.json").json() == {"hours": []}
+
+
+class TestMetrics:
+    def test_they_are_for_those_who_see_all(self, client, analyst, admin_user):
+        assert client.get("/api/metrics").status_code in (401, 403)
+        client.force_login(analyst)
+        assert client.get("/api/metrics").status_code == 403
+        client.force_login(admin_user)
+        assert client.get("/api/metrics/").status_code == 200
+
+    def test_they_are_read_by_the_parser_of_prometheus(self, client, admin_user, running_job):
+        Job.objects.filter(pk=running_job.pk).update(stalled_at=timezone.now())
+        JobManager().create_job("sample_steps", priority=20)
+        client.force_login(admin_user)
+        text = client.get("/api/metrics").content.decode()
+        found = {(s.name, *s.labels.values()): s.value for family in text_string_to_metric_families(text) for s in family.samples}
+        assert found["fieldwork_jobs_running",] == found["fieldwork_jobs_stalled",] == 1
+        assert found["fieldwork_jobs_waiting", "high"] == 1
+        assert found["fieldwork_jobs_running_by_type", "sample_steps"] == 1
+        assert found["fieldwork_machine_memory_used_bytes",] > 1e8

@@ -13,7 +13,7 @@ from jobs.views.actions import (
     job_retry_items,
     job_run_now,
 )
-from jobs.views.dashboard import dashboard, slow
+from jobs.views.dashboard import dashboard, slow, throughput
 from jobs.views.failures import failure_acknowledge, failure_detail, failure_list, failure_retry_items
 from jobs.views.job import artifact, artifact_preview, job_detail, job_items, job_items_csv, job_lines, job_live, job_log, job_new
 from jobs.views.lists import job_bulk, job_list, job_list_csv, view_delete, view_save
@@ -53,6 +53,7 @@ __all__ = [
     "navigation",
     "notifications",
     "slow",
+    "throughput",
     "view_delete",
     "view_save",
 ]

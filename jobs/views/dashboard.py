@@ -1,17 +1,18 @@
 """The dashboard, and what is slow."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
-from django.db.models import Count, Q, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.db.models import CharField, Count, Q
+from django.db.models.functions import Cast, Substr
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from jobs import failures
-from jobs.bottlenecks import held_for, paces
+from jobs.bottlenecks import held_for, paces, slowest
 from jobs.models import Job
 from jobs.presentation import decorate
 from jobs.queries import JobQuerySet
@@ -21,6 +22,7 @@ from jobs.views.failures import TROUBLES_SHOWN, shown
 from jobs.views.scope import visible_jobs
 
 AWAY = timedelta(minutes=20)
+CHARTED = timedelta(days=28)
 
 
 @login_required
@@ -47,7 +49,6 @@ def dashboard(request: HttpRequest) -> HttpResponse:
             "held": next(iter(held_for(visible)), None) if stats["held"] else None,
             "away": since_last_here(request, visible),
             "any_jobs": visible.exists(),
-            "minutes": ended_per_minute(visible),
         },
     )
 
@@ -75,7 +76,9 @@ def slow(request: HttpRequest) -> HttpResponse:
     visible = visible_jobs(request)
     found = paces(visible)
     slower = sum(pace.is_slower or pace.waits_longer for pace in found)
-    return render(request, "jobs/slow.html", {"held": held_for(visible), "paces": found, "slower": slower})
+    hosts, stages = slowest(visible)
+    context = {"held": held_for(visible), "paces": found, "slower": slower, "hosts": hosts, "stages": stages}
+    return render(request, "jobs/slow.html", context)
 
 
 def workers_with_jobs(visible: JobQuerySet) -> list[dict[str, Any]]:
@@ -88,22 +91,19 @@ def workers_with_jobs(visible: JobQuerySet) -> list[dict[str, Any]]:
     ]
 
 
-def ended_per_minute(visible: QuerySet, minutes: int = 60) -> dict[str, Any]:
-    """Bars of an SVG chart: jobs that completed or failed in each of the last 60 minutes."""
-    now = timezone.now()
-    first = now - timedelta(minutes=minutes)
-    rows = visible.filter(completed_at__gte=first).order_by().values_list("completed_at", "status")
-    done, failed = [0] * minutes, [0] * minutes
-    for ended, status in rows.iterator():
-        slot = min(minutes - 1, int((ended - first).total_seconds() // 60))
-        if status == Status.FAILED:
-            failed[slot] += 1
-        elif status == Status.COMPLETED:
-            done[slot] += 1
-    top = max((d + f for d, f in zip(done, failed, strict=True)), default=0)
-    scale = 84 / top if top else 0
-    bars = [
-        {"x": n * 10, "done_y": 90 - d * scale, "done_h": d * scale, "failed_y": 90 - (d + f) * scale, "failed_h": f * scale}
-        for n, (d, f) in enumerate(zip(done, failed, strict=True))
-    ]
-    return {"bars": bars, "completed": sum(done), "failed": sum(failed), "top": top}
+@login_required
+@require_GET
+def throughput(request: HttpRequest) -> JsonResponse:
+    """{"hours": [[seconds since the epoch, ended well, failed], …]} of the last four weeks; hours without an end are left out."""
+    since = (timezone.now() - CHARTED).replace(minute=0, second=0, microsecond=0)
+    ended = visible_jobs(request).filter(completed_at__gte=since, status__in=(Status.COMPLETED, Status.FAILED)).order_by()
+    # the text of a moment begins with its hour in UTC on both databases; SQLite has no function for it that is not Python
+    hours = ended.annotate(hour=Substr(Cast("completed_at", CharField()), 1, 13)).values("hour")
+    counts = hours.annotate(failed=Count("pk", filter=Q(status=Status.FAILED)), ended=Count("pk")).values_list("hour", "ended", "failed")
+    rows = sorted((epoch_of(hour), ended - failed, failed) for hour, ended, failed in counts)
+    return JsonResponse({"hours": rows})
+
+
+def epoch_of(hour: str) -> int:
+    """Of “2026-11-26 14”."""
+    return int(datetime.strptime(hour, "%Y-%m-%d %H").replace(tzinfo=UTC).timestamp())

@@ -3,12 +3,11 @@
 import { Live } from "./live.js";
 import { LogView } from "./log.js";
 import { refreshRegions, slowly } from "./regions.js";
-import { about, duration } from "./words.js";
+import { about, duration, number } from "./words.js";
 
 const page = document.querySelector("[data-job-page]");
 const list = document.querySelector("[data-log]");
 const log = new LogView(list, document.querySelector("[data-follow]"));
-const number = new Intl.NumberFormat(document.documentElement.lang);
 
 let revision = Number(page.dataset.revision);
 let seq = Number(page.dataset.seq);

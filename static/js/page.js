@@ -57,6 +57,8 @@ document.addEventListener("click", async (event) => {
   catch { getSelection().selectAllChildren(document.querySelector(button.dataset.copy)); button.textContent = "Selected: press Ctrl-C"; }
 });
 
+const chart = document.querySelector("[data-chart]");
+if (chart) import("./charts.js").then((charts) => charts.startChart(chart));
 if (document.querySelector("[data-job-page]")) import("./job.js").then((job) => job.startJobPage());
 
 setInterval(() => {

@@ -1,5 +1,7 @@
 // The same words as jobs/words.py, for what ticks in the browser.
 
+export const number = new Intl.NumberFormat(document.documentElement.lang);
+
 export function duration(seconds) {
   if (seconds < 1) return `${Math.max(seconds, 0).toFixed(1)} s`;
   const whole = Math.floor(seconds);
