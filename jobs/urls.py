@@ -28,6 +28,7 @@ urlpatterns = [
     path("groups/<uuid:group_id>/", views.group_detail, name="group-detail"),
     path("groups/<uuid:group_id>/cancel/", views.group_cancel, name="group-cancel"),
     path("groups/<uuid:group_id>/retry/", views.group_retry, name="group-retry"),
+    path("styleguide/", views.styleguide, name="styleguide"),
     path("throughput.json", views.throughput, name="throughput"),
     path("slow/", views.slow, name="slow"),
     path("failures/", views.failure_list, name="failure-list"),

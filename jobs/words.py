@@ -9,9 +9,11 @@ from django.utils.formats import number_format
 
 
 def duration(seconds: float | None) -> str:
-    """0.4 s, 12 s, 2 min 08 s, 3 h 05 min, 2 d 4 h; empty for None."""
+    """4 ms, 0.4 s, 12 s, 2 min 08 s, 3 h 05 min, 2 d 4 h; empty for None."""
     if seconds is None:
         return ""
+    if 0.0005 <= seconds < 0.05:
+        return f"{1000 * seconds:.0f} ms"
     if seconds < 1:
         return f"{max(seconds, 0):.1f} s"
     whole = int(seconds)

@@ -4,6 +4,7 @@ import csv
 import io
 from datetime import timedelta
 
+import lxml.html
 import pytest
 from django.utils import timezone
 
@@ -192,3 +193,79 @@ class TestMany:
         assert page.post("/api/jobs/bulk", {"action": "priority", "ids": ids, "priority": "URGENT"}, "application/json").status_code == 400
         assert {reload(job).priority for job in jobs} == {Priority.LOW}
         assert Job.objects.filter(status=Status.PENDING).count() == 2
+
+
+class TestColumns:
+    def classes(self, page, query=""):
+        text = page.get(f"/jobs/{query}").content.decode()
+        return text.partition('<table class="rows')[2].partition('"')[0].split()
+
+    def test_the_usual_ones_and_those_chosen(self, page, analyst):
+        make(1, analyst)
+        assert self.classes(page) == ["with-progress", "with-time", "with-by", "with-created"]
+        assert self.classes(page, "?columns=&columns=worker&columns=type&columns=nonsense") == ["with-type", "with-worker"]
+
+    def test_they_stay_chosen_until_others_are(self, page, analyst):
+        make(1, analyst)
+        self.classes(page, "?columns=priority")
+        assert self.classes(page, "?state=waiting") == ["with-priority"]
+        assert self.classes(page, "?columns=") == ["with-none"]
+
+    def test_choosing_them_keeps_the_filters(self, page, analyst):
+        make(1, analyst)
+        text = page.get("/jobs/?state=waiting&sort=name").content.decode()
+        form = text.partition("<summary>Columns</summary>")[2].partition("</form>")[0]
+        assert '<input type="hidden" name="state" value="waiting">' in form
+        assert '<input type="hidden" name="sort" value="name">' in form
+
+
+class TestUndo:
+    def undone(self, page, path, data):
+        """Do something, then what its undo does."""
+        shown = lxml.html.fromstring(page.post(path, data, follow=True).content)
+        (form,) = shown.xpath("//form[@class='undo']")
+        values = {}
+        for field in form.xpath(".//input[@name != 'csrfmiddlewaretoken']"):
+            values.setdefault(field.get("name"), []).append(field.get("value"))
+        url = form.get("action")
+        assert page.post(url, values, follow=True).status_code == 200
+
+    def test_keeping_a_job(self, page, analyst, running_job):
+        JobManager().mark_completed(running_job.pk, {}, attempt=1)
+        self.undone(page, f"/jobs/{running_job.pk}/keep/", {"keep": "1"})
+        assert reload(running_job).keep is False
+
+    def test_pausing_a_waiting_job(self, page, job):
+        self.undone(page, f"/jobs/{job.pk}/pause/", {})
+        assert reload(job).hold_reason == ""
+
+    def test_forgetting_a_view(self, page, analyst):
+        view = SavedView.objects.create(user=analyst, name="Mine", query="state=failed&q=a%26b")
+        self.undone(page, f"/jobs/views/{view.pk}/delete/", {})
+        assert SavedView.objects.get().query == "state=failed&q=a%26b"
+
+    def test_another_priority_for_many(self, page, analyst):
+        jobs = make(3, analyst, priority=Priority.LOW)
+        ids = [str(job.pk) for job in jobs]
+        self.undone(page, "/jobs/bulk/", {"action": "priority", "job": ids, "confirmed": "1", "priority": "20"})
+        assert {reload(job).priority for job in jobs} == {Priority.LOW}
+
+    def test_there_is_none_where_the_jobs_differed(self, page, analyst):
+        ids = [str(job.pk) for job in [*make(1, analyst, priority=Priority.LOW), *make(1, analyst)]]
+        text = page.post("/jobs/bulk/", {"action": "priority", "job": ids, "confirmed": "1", "priority": "20"}).content.decode()
+        assert 'class="undo"' not in text
+
+    def test_it_is_offered_once_and_not_to_a_live_redraw(self, page, job):
+        page.post(f"/jobs/{job.pk}/pause/")
+        assert 'class="undo"' not in page.get("/", headers={"X-Regions": "1"}).content.decode()
+        assert 'class="undo"' in page.get("/").content.decode()
+        assert 'class="undo"' not in page.get("/").content.decode()
+
+
+class TestStyleguide:
+    def test_it_is_there_for_those_who_make_pages_alone(self, page, settings):
+        assert page.get("/styleguide/").status_code == 404
+        settings.DEBUG = True
+        text = page.get("/styleguide/").content.decode()
+        assert "The pieces that pages are made of" in text
+        assert "Retries in 4 min 12 s" in text

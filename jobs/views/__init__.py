@@ -18,6 +18,7 @@ from jobs.views.failures import failure_acknowledge, failure_detail, failure_lis
 from jobs.views.job import artifact, artifact_preview, job_detail, job_items, job_items_csv, job_lines, job_live, job_log, job_new
 from jobs.views.lists import job_bulk, job_list, job_list_csv, view_delete, view_save
 from jobs.views.scope import navigation
+from jobs.views.styleguide import styleguide
 from jobs.views.told import mail_settings, notifications
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "navigation",
     "notifications",
     "slow",
+    "styleguide",
     "throughput",
     "view_delete",
     "view_save",

@@ -7,6 +7,7 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from jobs.errors import InvalidParameters, NotAllowed, UnknownJobType
@@ -16,7 +17,7 @@ from jobs.manager import JobManager
 from jobs.models import Artifact, Job, JobGroup
 from jobs.presentation import badge, group_state
 from jobs.states import Status
-from jobs.views.scope import subject_of, visible_job
+from jobs.views.scope import offer_undo, subject_of, visible_job
 
 
 @login_required
@@ -34,8 +35,11 @@ def job_cancel(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
     return redirect(job)
 
 
-def asked(request: HttpRequest, job: Job, ask: Any, said: str) -> HttpResponse:
-    """Do what was asked of a job and say what came of it; go to the job, or to the new one that was made."""
+def asked(request: HttpRequest, job: Job, ask: Any, said: str, undo: str = "", **values: str) -> HttpResponse:
+    """Do what was asked of a job and say what came of it; go to the job, or to the new one that was made.
+
+    `undo` names the view that takes it back, with `values`.
+    """
     try:
         answer = ask()
     except (NotAllowed, InvalidParameters, UnknownJobType) as error:
@@ -46,6 +50,8 @@ def asked(request: HttpRequest, job: Job, ask: Any, said: str) -> HttpResponse:
         messages.error(request, f"That does not fit how this job stands: it is {badge(job).label.lower()}. Nothing was changed.")
         return redirect(job)
     messages.success(request, said)
+    if undo:
+        offer_undo(request, reverse(undo, args=[job.pk]), **values)
     return redirect(answer if isinstance(answer, Job) else job)
 
 
@@ -87,14 +93,14 @@ def job_continue(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
 def job_pause(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
     job = visible_job(request, job_id)
     said = f"“{job.name}” stops at its next checkpoint." if job.status == Status.RUNNING else f"“{job.name}” is paused."
-    return asked(request, job, lambda: JobManager().pause_job(job.pk, by=request.user), said)
+    return asked(request, job, lambda: JobManager().pause_job(job.pk, by=request.user), said, "job-resume")
 
 
 @login_required
 @require_POST
 def job_resume(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
     job = visible_job(request, job_id)
-    return asked(request, job, lambda: JobManager().resume_job(job.pk, by=request.user), f"“{job.name}” goes on.")
+    return asked(request, job, lambda: JobManager().resume_job(job.pk, by=request.user), f"“{job.name}” goes on.", "job-pause")
 
 
 @login_required
@@ -103,7 +109,7 @@ def job_keep(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
     job = visible_job(request, job_id)
     keep = request.POST.get("keep") == "1"
     said = "Cleanup leaves this job alone." if keep else "Cleanup may archive this job once it is old enough."
-    return asked(request, job, lambda: JobManager().set_keep(job.pk, keep, by=request.user), said)
+    return asked(request, job, lambda: JobManager().set_keep(job.pk, keep, by=request.user), said, "job-keep", keep="0" if keep else "1")
 
 
 def visible_group(request: HttpRequest, group_id: uuid.UUID) -> JobGroup:

@@ -14,7 +14,7 @@ from jobs.forms import AcknowledgeForm
 from jobs.models import FailureGroup, Notification
 from jobs.presentation import decorate
 from jobs.queries import JobQuerySet
-from jobs.views.scope import PAGE_SIZE, visible_jobs
+from jobs.views.scope import PAGE_SIZE, offer_undo, visible_jobs
 from jobs.ways import ways_out
 
 TROUBLES_SHOWN = 6
@@ -92,6 +92,7 @@ def failure_acknowledge(request: HttpRequest, fingerprint: str) -> HttpResponse:
     else:
         failures.acknowledge(fingerprint, form.cleaned_data["note"], by=request.user)
         messages.success(request, f"“{trouble.group}” needs nobody until it comes back.")
+        offer_undo(request, request.path, again="1")
     return redirect(trouble.group)
 
 

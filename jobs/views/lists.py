@@ -23,7 +23,28 @@ from jobs.presentation import decorate
 from jobs.queries import JobQuerySet, subjects_of
 from jobs.search import HITS_MAX
 from jobs.states import Priority
-from jobs.views.scope import PAGE_SIZE, Echo, subject_of, visible_jobs, without
+from jobs.views.scope import PAGE_SIZE, Echo, offer_undo, subject_of, visible_jobs, without
+
+# What a row may show beside its state and its job; the ones that it shows unless other ones are chosen.
+COLUMNS = {
+    "type": "Type",
+    "priority": "Priority",
+    "progress": "Progress",
+    "time": "Time",
+    "by": "By",
+    "created": "Created",
+    "started": "Started",
+    "ended": "Ended",
+    "worker": "Worker",
+}
+USUAL_COLUMNS = ["progress", "time", "by", "created"]
+
+
+def chosen_columns(request: HttpRequest) -> list[str]:
+    """As the address says, else as they were chosen last; unknown ones are left out."""
+    if "columns" in request.GET:
+        request.session["columns"] = [name for name in COLUMNS if name in request.GET.getlist("columns")]
+    return [name for name in request.session.get("columns", USUAL_COLUMNS) if name in COLUMNS]
 
 
 @login_required
@@ -57,6 +78,9 @@ def job_list(request: HttpRequest) -> HttpResponse:
             "is_filtered": any(v for k, v in request.GET.items() if k in JobFilter.base_filters and k != "sort"),
             "subject": subject_of(request, request.GET.get("subject")),
             "query": without(request, "after", "before"),
+            "columns": COLUMNS.items(),
+            "shown_columns": chosen_columns(request) or ["none"],
+            "filters_given": [(name, value) for name, values in request.GET.lists() if name != "columns" for value in values],
         },
     )  # fmt: skip
 
@@ -106,6 +130,7 @@ def view_delete(request: HttpRequest, view_id: int) -> HttpResponse:
     view = get_object_or_404(SavedView.objects.filter(user_id=str(request.user.pk)), pk=view_id)
     view.delete()
     messages.success(request, f"“{view.name}” is no longer among your views.")
+    offer_undo(request, reverse("view-save"), name=view.name, query=view.query)
     return redirect("job-list")
 
 
@@ -167,9 +192,21 @@ def job_bulk(request: HttpRequest) -> HttpResponse:
         shown = decorate(list(jobs[:20]))
         context |= {"count": counted(jobs), "jobs": shown, "ids": [] if said["everything"] else request.POST.getlist("job")}
         return render(request, "jobs/bulk.html", context)
-    outcomes = bulk.act(said["action"], list(jobs[:most]), by=request.user, reason=said["reason"], priority=said["priority"])
+    taken = list(jobs[:most])
+    outcomes = bulk.act(said["action"], taken, by=request.user, reason=said["reason"], priority=said["priority"])
+    offer_bulk_undo(request, said["action"], [outcome.job for outcome in outcomes if outcome.done])
     done = sum(outcome.done for outcome in outcomes)
     return render(request, "jobs/bulk.html", {**context, "outcomes": outcomes, "done": done, "refused": len(outcomes) - done})
+
+
+def offer_bulk_undo(request: HttpRequest, action: str, done: list[Job]) -> None:
+    """For what one action on the same jobs takes back: keeping, letting go, and a new priority where all had the same one."""
+    priorities = {job.priority for job in done}
+    back = {"keep": {"action": "let_go"}, "let_go": {"action": "keep"}}.get(action)
+    if action == "priority" and len(priorities) == 1:
+        back = {"action": "priority", "priority": str(priorities.pop())}
+    if back and done:
+        offer_undo(request, reverse("job-bulk"), job=[str(job.pk) for job in done], confirmed="1", **back)
 
 
 def chosen_jobs(request: HttpRequest, said: dict[str, Any]) -> tuple[JobQuerySet, str]:

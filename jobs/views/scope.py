@@ -18,7 +18,15 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
     user = getattr(request, "user", None)
     if user is None or not user.is_authenticated:
         return {}
-    return {"unread": Notification.objects.filter(user=user, read_at=None).count()}
+    # a live redraw of another page must not take it away from the page that it is for
+    undo = None if "X-Regions" in request.headers else request.session.pop("undo", None)
+    return {"unread": Notification.objects.filter(user=user, read_at=None).count(), "undo": undo}
+
+
+def offer_undo(request: HttpRequest, url: str, **values: str | list[str]) -> None:
+    """Beside the message on the next page: a button that sends `values` to `url`, which takes back what was just done."""
+    fields = [(name, one) for name, value in values.items() for one in ([value] if isinstance(value, str) else value)]
+    request.session["undo"] = {"url": url, "fields": fields}
 
 
 def visible_jobs(request: HttpRequest) -> JobQuerySet:

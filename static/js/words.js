@@ -3,6 +3,7 @@
 export const number = new Intl.NumberFormat(document.documentElement.lang);
 
 export function duration(seconds) {
+  if (seconds >= 0.0005 && seconds < 0.05) return `${Math.round(1000 * seconds)} ms`;
   if (seconds < 1) return `${Math.max(seconds, 0).toFixed(1)} s`;
   const whole = Math.floor(seconds);
   const two = (n) => String(n).padStart(2, "0");
