@@ -93,11 +93,11 @@ def fill_logs() -> None:
         new_id = "gen_random_uuid()"
     with connection.cursor() as cursor:
         cursor.execute(
-            f"""{numbers} INSERT INTO jobs_joblog (id, job_id, seq, attempt, level, message, timestamp, step_name, data)
+            f"""{numbers} INSERT INTO jobs_joblog (id, job_id, seq, attempt, level, message, timestamp, step_name, data, by)
             SELECT {new_id}, j.id, k, 1, CASE WHEN k = %s AND j.error_message <> '' THEN 40 WHEN k = 5 AND j.completed_steps = 10 AND j.total_steps = 10
                 AND j.name LIKE '%%7 pages%%' THEN 30 ELSE 10 END,
                 CASE WHEN k = %s AND j.error_message <> '' THEN j.error_message ELSE 'Fetched /' || k || ' of ' || j.name || ' 200 24 kB' END,
-                j.created_at, '', '{{}}'
+                j.created_at, '', '{{}}', ''
             FROM jobs_job j CROSS JOIN numbers""",
             [LINES_A_JOB, LINES_A_JOB, LINES_A_JOB],
         )

@@ -9,18 +9,22 @@ import logging
 import time
 import uuid
 from typing import Any
+from urllib.parse import parse_qs
 
 import orjson
 from asgiref.sync import sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.backends.base import SessionBase
 from django.db import close_old_connections
 from django.template.loader import render_to_string
+from django.utils import translation
 
 from jobs import live
+from jobs.language import SOURCE
 from jobs.models import Job, JobLog
-from jobs.presentation import decorate, live_fields
+from jobs.presentation import decorate, live_fields, told_live
 from jobs.resources import ResourceManager
 
 log = logging.getLogger(__name__)
@@ -52,8 +56,10 @@ class Consumer(AsyncWebsocketConsumer):
     """What both sockets share: who may listen, and messages as JSON."""
 
     user: Any = None
+    language = SOURCE
 
     async def connect(self) -> None:
+        self.language = language_of(self.scope)
         live.attach_receiver()
         await self.accept()  # a code reaches the browser only on an accepted socket
         user = self.scope.get("user")
@@ -66,6 +72,11 @@ class Consumer(AsyncWebsocketConsumer):
 
     async def begin(self) -> None:
         """Join the groups and say how things stand."""
+
+    def in_language(self, message: dict[str, Any]) -> dict[str, Any]:
+        """A message as the browser shows it: what was said about the job, and its lines, in its language."""
+        with translation.override(self.language):
+            return told_live(message)
 
     async def say(self, message: dict[str, Any]) -> None:
         await self.send(text_data=orjson.dumps(message).decode())
@@ -143,7 +154,7 @@ class JobConsumer(Consumer):
             return
         self.revision = max(self.revision, found["job"]["revision"])
         self.seq = found["log_seq"] if self.seq is None or not found["lines"] else found["lines"][-1][0]
-        await self.say({"type": "job.snapshot", **found})
+        await self.say(self.in_language({"type": "job.snapshot", **found}))
 
     async def live_message(self, event: dict[str, Any]) -> None:
         message = event["message"]
@@ -153,9 +164,9 @@ class JobConsumer(Consumer):
         elif kind == "job.progress":
             if message["revision"] > self.revision:
                 self.revision = message["revision"]
-                await self.say(message)
+                await self.say(self.in_language(message))
         elif kind == "job.sample":
-            await self.say(message)
+            await self.say(self.in_language(message))
         elif kind == "job.reread" or message.get("revision", 0) > self.revision:
             await self.snapshot()
 
@@ -166,11 +177,17 @@ class JobConsumer(Consumer):
             return
         lines = [[message["first"] + n, *line] for n, line in enumerate(message["lines"])]
         self.seq = lines[-1][0]
-        await self.say({"type": "job.log", "id": message["id"], "lines": lines})
+        await self.say(self.in_language({"type": "job.log", "id": message["id"], "lines": lines}))
 
     async def repair(self, revision: int, log_seq: int) -> None:
         if revision > self.revision or (self.seq is not None and log_seq > self.seq):
             await self.snapshot()
+
+
+def language_of(scope: Any) -> str:
+    """The language of the page that opened the socket, as its address says."""
+    asked = parse_qs(scope["query_string"].decode("ascii", "replace")).get("lang", [SOURCE])[0]
+    return asked if asked in dict(settings.LANGUAGES) else SOURCE
 
 
 def read_job(user: Any, job_id: uuid.UUID) -> Job | None:
@@ -212,7 +229,7 @@ class JobListConsumer(Consumer):
     async def live_message(self, event: dict[str, Any]) -> None:
         message = event["message"]
         if message["type"] == "notification":
-            await self.say(message)
+            await self.say(self.in_language(message))
             return
         if self.rows_wanted:
             self.stats_wanted = True
@@ -231,7 +248,7 @@ class JobListConsumer(Consumer):
                     return
                 changed, self.changed = self.changed, set()
                 if changed:
-                    for row in await from_database(read_rows)(self.user, changed):
+                    for row in await from_database(read_rows)(self.user, changed, self.language):
                         await self.say({"type": "job.row", **row})
                 if self.rows_wanted and self.stats_are_due():
                     self.stats_wanted, self.stats_at = False, time.monotonic()
@@ -245,7 +262,12 @@ class JobListConsumer(Consumer):
             await self.close(1011)
 
 
-def read_rows(user: Any, ids: set[str]) -> list[dict[str, Any]]:
+def read_rows(user: Any, ids: set[str], language: str) -> list[dict[str, Any]]:
+    with translation.override(language):
+        return rows_of(user, ids)
+
+
+def rows_of(user: Any, ids: set[str]) -> list[dict[str, Any]]:
     jobs = Job.objects.visible_to(user).select_related("created_by").filter(pk__in=list(ids)[:200])
     return [
         {

@@ -5,6 +5,7 @@ from typing import Any
 from django import forms
 
 from jobs.bulk import ACTIONS
+from jobs.language import told
 from jobs.models import MailWish
 from jobs.queries import subjects_of
 from jobs.states import Priority
@@ -32,7 +33,7 @@ class JobOptionsForm(forms.Form):
 def priorities_for(user: Any) -> list[tuple[int, str]]:
     """URGENT goes before everybody's work, so it needs a permission."""
     may_urge = user.has_perm("jobs.start_urgent_jobs")
-    return [(int(p), str(p.label)) for p in Priority if p != Priority.URGENT or may_urge]
+    return [(int(p), told(p.label)) for p in Priority if p != Priority.URGENT or may_urge]
 
 
 class RetryForm(forms.Form):
@@ -67,9 +68,12 @@ class MailForm(forms.Form):
 
     def __init__(self, *args: Any, subjects: Any = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        mails = [(value, told(label)) for value, label in MailWish.Mail.choices]
+        fields: dict[str, Any] = self.fields
+        fields["mail"].choices = mails
         self.subject_fields = {f"subject_{subject.pk}": subject for subject in subjects}
         for name, subject in self.subject_fields.items():
-            choices = [("", "As above"), *MailWish.Mail.choices]
+            choices = [("", told("As above")), *mails]
             self.fields[name] = forms.ChoiceField(choices=choices, required=False, label=str(subject))
 
     def clean(self) -> dict[str, Any]:

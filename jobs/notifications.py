@@ -86,7 +86,7 @@ class JobNotificationService:
             "unread": Notification.objects.filter(user_id=ended.created_by_id, read_at=None).count(),
             "url": group.get_absolute_url() if group else row_url(row, ended),
         }  # fmt: skip
-        transaction.on_commit(lambda: live.publish(f"user.{ended.created_by_id}", message), robust=True)
+        transaction.on_commit(lambda: live.publish(f"user.{ended.created_by_id}", message, retry=True), robust=True)
 
     def told_with_others(self, ended: Ended) -> Notification | None:
         """The unread notification of a failure like this one, of today, which now tells of this one too; None where there is none.

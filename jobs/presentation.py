@@ -10,10 +10,14 @@ from typing import Any
 from django.utils import timezone
 
 from jobs import conf, registry, words
+from jobs.language import told
 from jobs.manager import cancelled_line, current_jobs, summary_of
 from jobs.models import Job, JobGroup
 from jobs.resources import unserved_queues
 from jobs.states import Status
+
+# the parts of live messages that are words; all else is numbers and names
+WORDS = frozenset({"label", "sentence", "step", "pace", "memory", "cpu", "text"})
 
 
 @dataclass(frozen=True)
@@ -172,6 +176,16 @@ def live_fields(job: Job, now: datetime | None = None) -> dict[str, Any]:
         "memory": words.megabytes(job.memory_usage_mb),
         "cpu": "" if job.cpu_usage_percent is None else f"{job.cpu_usage_percent:.0f} %",
     }
+
+
+def told_live(message: dict[str, Any]) -> dict[str, Any]:
+    """A live message in the language that is active: what it says about the job, and the lines of its log."""
+    shown = {name: told(value) if name in WORDS and value else value for name, value in message.items()}
+    if "job" in message:
+        shown["job"] = told_live(message["job"])
+    if "lines" in message:
+        shown["lines"] = [[number, level, told(text), *rest] for number, level, text, *rest in message["lines"]]
+    return shown
 
 
 def decorate(jobs: list[Job]) -> list[Job]:

@@ -56,6 +56,8 @@ class Clock:
     @contextmanager
     def spending(self, phase: str, host: str = "") -> Iterator[None]:
         """`host` is counted with its requests and their seconds. Raises ValueError for an unknown phase."""
+        if phase not in PHASES:
+            raise ValueError(f"There is no phase {phase!r}. Known are: {', '.join(PHASES)}.")
         n, began = PHASES.index(phase), time.monotonic()
         self._change(n, 1)
         try:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from django.conf import settings
 from django.utils import timezone
-from django.utils.formats import number_format
+from django.utils.formats import date_format, number_format
 
 
 def duration(seconds: float | None) -> str:
@@ -50,7 +50,7 @@ def ago(moment: datetime, now: datetime | None = None) -> str:
         return "yesterday"
     if days < 7:
         return f"{days} days ago"
-    return timezone.localtime(moment).strftime("%-d %b %Y")
+    return date_format(timezone.localtime(moment), "j M Y")
 
 
 def megabytes(value: float | None) -> str:

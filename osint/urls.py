@@ -1,6 +1,7 @@
 from django.contrib import admin
 from django.contrib.auth import views as auth
 from django.urls import include, path
+from django.views.i18n import JavaScriptCatalog, set_language
 from rest_framework.routers import SimpleRouter
 
 from osint import views
@@ -13,6 +14,8 @@ router.register("subjects", SubjectViewSet, basename="api-subject")
 urlpatterns = [
     path("sign-in/", auth.LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("sign-out/", auth.LogoutView.as_view(), name="logout"),
+    path("language/", set_language, name="set_language"),
+    path("words.js", JavaScriptCatalog.as_view(domain="djangojs"), name="javascript-catalog"),
     path("health/", views.health, name="health"),
     path("subjects/", views.subject_list, name="subject-list"),
     path("subjects/<uuid:subject_id>/", views.subject_detail, name="subject-detail"),

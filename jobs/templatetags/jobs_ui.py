@@ -6,16 +6,20 @@ from typing import Any
 from django import template
 from django.templatetags.static import static
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html
+from django.utils.translation import gettext as _
 
 from jobs import words
+from jobs.language import told
 
 register = template.Library()
 
-register.filter("duration", words.duration)
-register.filter("about", words.about)
-register.filter("megabytes", words.megabytes)
-register.filter("filesize", words.size)
+register.filter("told", told)
+register.filter("duration", lambda seconds: told(words.duration(seconds)))
+register.filter("about", lambda seconds: told(words.about(seconds)))
+register.filter("megabytes", lambda value: told(words.megabytes(value)))
+register.filter("filesize", lambda count: told(words.size(count)))
 
 
 @register.filter
@@ -24,15 +28,16 @@ def ago(moment: datetime | None) -> str:
     if moment is None:
         return ""
     exact = timezone.localtime(moment).strftime("%Y-%m-%d %H:%M:%S %Z")
-    return format_html('<time datetime="{}" title="{}" data-ago>{}</time>', moment.isoformat(), exact, words.ago(moment))
+    return format_html('<time datetime="{}" title="{}" data-ago>{}</time>', moment.isoformat(), exact, told(words.ago(moment)))
 
 
 @register.filter
 def since(moment: datetime) -> str:
     """“since 09:14”, “since 3 May, 09:14”, in the viewer's zone."""
     local = timezone.localtime(moment)
-    text = local.strftime("%H:%M" if local.date() == timezone.localdate() else "%-d %b, %H:%M")
-    return format_html('since <time datetime="{}" title="{}">{}</time>', moment.isoformat(), local.strftime("%Y-%m-%d %H:%M:%S %Z"), text)
+    text = date_format(local, "H:i" if local.date() == timezone.localdate() else "j M, H:i")
+    exact = local.strftime("%Y-%m-%d %H:%M:%S %Z")
+    return format_html('{} <time datetime="{}" title="{}">{}</time>', _("since"), moment.isoformat(), exact, text)
 
 
 @register.filter
@@ -40,13 +45,14 @@ def at(moment: datetime) -> str:
     """“at 09:41:10”, in the viewer's zone; with the day when it is another one. The countdown is in the badge."""
     local = timezone.localtime(moment)
     same_day = local.date() == timezone.localdate()
-    text = local.strftime("at %H:%M:%S" if same_day else "on %-d %b at %H:%M")
+    clock = date_format(local, "H:i:s" if same_day else "H:i")
+    text = told(f"at {clock}" if same_day else f"on {date_format(local, 'j M')} at {clock}")
     return format_html('<time datetime="{}">{}</time>', moment.isoformat(), text)
 
 
 @register.simple_tag
 def counted(number: int, noun: str, plural: str = "") -> str:
-    return words.count(number, noun, plural)
+    return told(words.count(number, noun, plural))
 
 
 @register.inclusion_tag("jobs/_badge.html")
@@ -65,7 +71,7 @@ def bars(counts: list[int], noun: str) -> dict[str, Any]:
     """A chart of counts over equal spans of time, the oldest first; of failures."""
     top = max(counts, default=0)
     shown = [{"x": n * 10, "y": 90 - 84 * count / top, "h": 84 * count / top} for n, count in enumerate(counts) if count]
-    return {"bars": shown, "width": 10 * len(counts), "says": f"{words.count(sum(counts), noun)}, at most {top:,} in one of the bars"}
+    return {"bars": shown, "width": 10 * len(counts), "says": told(f"{words.count(sum(counts), noun)}, at most {top:,} in one of the bars")}
 
 
 @register.simple_tag

@@ -81,7 +81,7 @@ async def test_a_snapshot_comes_first(slash):
     cookie = await signed_in("ortega")
     job = await make_job("ortega")
     ws = open_socket(f"/ws/jobs/{job.pk}{slash}", cookie)
-    assert (await ws.connect())[0]
+    assert (await ws.connect(timeout=10))[0]
     snapshot = await next_of(ws, "job.snapshot")
     assert snapshot["job"]["sentence"] == "Started · 0 of 4 steps"
     assert snapshot["lines"] == []
@@ -106,7 +106,7 @@ async def test_without_a_session_4401():
 async def test_a_foreign_origin_is_refused():
     cookie = await signed_in("ortega")
     ws = open_socket("/ws/jobs", cookie, (b"origin", b"https://evil.example"))
-    assert not (await ws.connect())[0]
+    assert not (await ws.connect(timeout=10))[0]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ async def test_a_malformed_frame_is_answered_in_words_and_closes(frame):
     cookie = await signed_in("ortega")
     job = await make_job("ortega")
     ws = open_socket(f"/ws/jobs/{job.pk}", cookie)
-    await ws.connect()
+    await ws.connect(timeout=10)
     await ws.send_to(text_data=frame)
     assert "type" in (await next_of(ws, "error"))["detail"]
     assert (await ws.receive_output(timeout=5))["code"] == 4400
@@ -137,7 +137,7 @@ async def test_progress_log_and_end_arrive():
     cookie = await signed_in("ortega")
     job = await make_job("ortega")
     ws = open_socket(f"/ws/jobs/{job.pk}", cookie)
-    await ws.connect()
+    await ws.connect(timeout=10)
     await next_of(ws, "job.snapshot")
     await ws.send_to(text_data='{"type": "resume", "after": 2}')
     await next_of(ws, "job.snapshot")
@@ -160,7 +160,7 @@ async def test_a_lost_message_is_repaired_from_the_rows(monkeypatch):
     cookie = await signed_in("ortega")
     job = await make_job("ortega")
     ws = open_socket(f"/ws/jobs/{job.pk}", cookie)
-    await ws.connect()
+    await ws.connect(timeout=10)
     await next_of(ws, "job.snapshot")
     await sync_to_async(JobManager().mark_completed)(job.pk, {"summary": "4 steps"}, attempt=1)
     repaired = await next_of(ws, "job.snapshot")
@@ -172,7 +172,7 @@ async def test_lines_that_were_lost_are_read_from_the_table():
     cookie = await signed_in("ortega")
     job = await make_job("ortega")
     ws = open_socket(f"/ws/jobs/{job.pk}", cookie)
-    await ws.connect()
+    await ws.connect(timeout=10)
     await ws.send_to(text_data='{"type": "resume", "after": 2}')
     await next_of(ws, "job.snapshot")
     await next_of(ws, "job.snapshot")
@@ -190,12 +190,12 @@ async def test_a_socket_is_closed_after_sign_out_and_after_a_lost_right(monkeypa
     cookie = await signed_in("ortega")
     job = await make_job("ortega")
     one = open_socket(f"/ws/jobs/{job.pk}", cookie)
-    await one.connect()
+    await one.connect(timeout=10)
     await sync_to_async(User.objects.create_user)("heir")
     await sync_to_async(lambda: Job.objects.filter(pk=job.pk).update(created_by=User.objects.get(username="heir")))()
     assert await code_of(one) == 4404
     listing = open_socket("/ws/jobs", cookie)
-    await listing.connect()
+    await listing.connect(timeout=10)
     await sync_to_async(lambda: User.objects.filter(username="ortega").update(is_active=False))()
     assert await code_of(listing) == 4401
 
@@ -213,7 +213,7 @@ async def test_the_list_sends_rows_that_one_may_see(monkeypatch):
     await signed_in("sato")
     theirs, mine = await make_job("sato"), await make_job("ortega")
     ws = open_socket("/ws/jobs", cookie)
-    await ws.connect()
+    await ws.connect(timeout=10)
     assert (await next_of(ws, "queue.stats"))["stats"]["running"] == 1
     for job in (theirs, mine):
         await get_channel_layer().group_send("jobs", live.as_event({"type": "job.status", "id": str(job.pk), "revision": 9}))
@@ -233,7 +233,7 @@ class TestTransports:
         cookie = await signed_in("ortega")
         job = await make_job("ortega")
         ws = open_socket(f"/ws/jobs/{job.pk}", cookie)
-        await ws.connect()
+        await ws.connect(timeout=10)
         await next_of(ws, "job.snapshot")
         assert oct((tmp_path / "live.sock").stat().st_mode)[-3:] == "600"
         assert live.publish(f"job.{job.pk}", {"type": "job.progress", "id": str(job.pk), "revision": 99, "percent": 50.0})

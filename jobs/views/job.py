@@ -24,7 +24,7 @@ from jobs.forms import JobOptionsForm
 from jobs.graph import JOBS_MAX, graph_of
 from jobs.manager import JobManager
 from jobs.models import ArchivedJob, Artifact, Job, JobAttempt, JobGroup, JobItem, JobLog
-from jobs.presentation import Badge, chart, decorate, live_fields, pace, type_label, unit_of
+from jobs.presentation import Badge, chart, decorate, live_fields, pace, told_live, type_label, unit_of
 from jobs.previews import INLINE, preview_of
 from jobs.resources import unserved_queues
 from jobs.states import Level, Status
@@ -182,7 +182,8 @@ def job_live(request: HttpRequest, job_id: uuid.UUID) -> JsonResponse:
     except ValueError:
         after = job.log_seq
     rows = JobLog.objects.filter(job=job, seq__gt=after).order_by("seq")[:500]
-    return JsonResponse({"type": "job.snapshot", "job": live_fields(job), "log_seq": job.log_seq, "lines": as_lists(rows)})
+    message = {"type": "job.snapshot", "job": live_fields(job), "log_seq": job.log_seq, "lines": as_lists(rows)}
+    return JsonResponse(told_live(message))
 
 
 def as_lists(rows: Iterable[JobLog]) -> list[list[Any]]:
@@ -211,11 +212,11 @@ def job_lines(request: HttpRequest, job_id: uuid.UUID) -> JsonResponse:
     rows = lines_of(job, said["level"] or Level.DEBUG, said["find"])
     if said["after"] is not None:
         found = list(rows.filter(seq__gt=said["after"]).order_by("seq")[: LOG_LINES_SHOWN + 1])
-        return JsonResponse({"lines": as_lists(found[:LOG_LINES_SHOWN]), "more": len(found) > LOG_LINES_SHOWN})
+        return JsonResponse(told_live({"lines": as_lists(found[:LOG_LINES_SHOWN]), "more": len(found) > LOG_LINES_SHOWN}))
     if said["before"] is not None:
         rows = rows.filter(seq__lt=said["before"])
     found = list(rows.order_by("-seq")[: LOG_LINES_SHOWN + 1])
-    return JsonResponse({"lines": as_lists(reversed(found[:LOG_LINES_SHOWN])), "more": len(found) > LOG_LINES_SHOWN})
+    return JsonResponse(told_live({"lines": as_lists(reversed(found[:LOG_LINES_SHOWN])), "more": len(found) > LOG_LINES_SHOWN}))
 
 
 @login_required

@@ -11,9 +11,9 @@ from warcio.archiveiterator import ArchiveIterator
 
 from jobs.errors import Kind
 from jobs.manager import JobManager
-from jobs.models import Artifact, Job, JobAttempt
+from jobs.models import Artifact, Job
 from jobs.states import ENDED, Level, Status
-from jobs.tests.fixtures import reload, status_of, wait_for
+from jobs.tests.fixtures import child_of, reload, status_of, wait_for
 from osint import sample_site
 from osint.fetching import FetchError
 from osint.job_types.web_scraping import read_sitemap, summarise
@@ -92,8 +92,7 @@ def test_a_killed_scrape_goes_on_where_it_was(site, scrape):
     """SIGKILL in the middle: the second attempt fetches the rest, none twice, and the evidence of both is kept."""
     job = scrape(wait=False, sitemap=f"{site}/sitemap.xml", delay_s=0.1)
     wait_for(lambda: Document.objects.filter(job=job).count() >= 10, "ten documents")
-    pid = JobAttempt.objects.get(job=job, number=1).process["pid"]
-    os.kill(pid, signal.SIGKILL)
+    os.kill(child_of(job), signal.SIGKILL)
     wait_for(lambda: status_of(job) in ENDED, "the end")
     row: Job = reload(job)
     assert (row.status, row.attempt, row.result_data["documents"]) == (Status.COMPLETED, 2, 44)
@@ -109,7 +108,7 @@ def test_a_scrape_of_a_thousand_pages_killed_at_six_hundred(site, scrape):
     urls = [f"{site}{path}?copy={n}" for n in range(24) for path in sample_site.PAGES][:1000]
     job = scrape(wait=False, urls=urls)
     wait_for(lambda: Document.objects.filter(job=job).count() >= 600, "six hundred documents", deadline_s=90)
-    os.kill(JobAttempt.objects.get(job=job, number=1).process["pid"], signal.SIGKILL)
+    os.kill(child_of(job), signal.SIGKILL)
     wait_for(lambda: status_of(job) in ENDED, "the end", deadline_s=90)
     row = reload(job)
     assert (row.status, row.attempt, row.result_data["documents"], row.completed_steps) == (Status.COMPLETED, 2, 1000, 1000)

@@ -15,8 +15,8 @@ export function startBrowserSettings() {
   const says = document.querySelector("[data-browser-says]");
   const show = () => {
     button.hidden = Notification.permission === "denied";
-    button.textContent = wanted() ? "Show none any more" : "Show notifications of the browser";
-    says.textContent = Notification.permission === "denied" ? "This browser was told to block them; its settings can change that." : wanted() ? "They are shown." : "They are not shown.";
+    button.textContent = wanted() ? gettext("Show none any more") : gettext("Show notifications of the browser");
+    says.textContent = Notification.permission === "denied" ? gettext("This browser was told to block them; its settings can change that.") : wanted() ? gettext("They are shown.") : gettext("They are not shown.");
   };
   button.addEventListener("click", async () => {
     if (wanted()) localStorage.setItem(KEY, "off");

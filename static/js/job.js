@@ -20,7 +20,7 @@ const paint = slowly(() => {
   latest = null;
   set("sentence", job.sentence);
   set("left", job.left === null ? "–" : `≈ ${about(job.left)}`);
-  set("done", job.total !== null ? `${number.format(job.completed)} of ${number.format(job.total)}` : job.completed ? number.format(job.completed) : "–");
+  set("done", job.total !== null ? interpolate(gettext("%s of %s"), [number.format(job.completed), number.format(job.total)]) : job.completed ? number.format(job.completed) : "–");
   set("pace", job.pace || "–");
   set("memory", job.memory || "–");
   set("cpu", job.cpu || "–");
@@ -40,7 +40,7 @@ function set(name, text) {
 
 function show(job) {
   if (job.revision < revision) return;
-  revision = job.revision;
+  revision = page.dataset.revision = job.revision;
   const changed = shown.status !== job.status || (shown.badge ?? job.badge) !== job.badge || (shown.attempt ?? job.attempt) !== job.attempt;
   shown = { status: job.status, badge: job.badge, attempt: job.attempt };
   latest = job;
@@ -53,7 +53,7 @@ function append(lines) {
   if (!fresh.length) return;
   seq = fresh.at(-1)[0];
   page.querySelector("[data-log-count]").textContent = number.format(seq);
-  page.querySelector("[data-log-word]").textContent = seq === 1 ? "line" : "lines";
+  page.querySelector("[data-log-word]").textContent = ngettext("line", "lines", seq);
   if (fresh.some(([, level]) => level >= 30)) recount();
   log.append(fresh);
 }

@@ -1,6 +1,7 @@
 // Rows of jobs: they change in place; new ones wait behind a button.
 
 import { refreshRegions, slowly } from "./regions.js";
+import { number } from "./words.js";
 
 const button = document.querySelector("[data-new-rows]");
 const fresh = new Set();
@@ -32,14 +33,14 @@ function replace(row, message) {
 function announce(id) {
   fresh.add(id);
   button.hidden = false;
-  button.textContent = fresh.size === 1 ? "1 new job" : `${fresh.size} new jobs`;
+  button.textContent = interpolate(ngettext("%s new job", "%s new jobs", fresh.size), [number.format(fresh.size)]);
 }
 
 export function showStats() { redrawFigures(); }
 
 function countChosen(form) {
   const chosen = document.querySelectorAll(".c-choose input:checked").length;
-  form.querySelector("[data-chosen]").textContent = chosen === 0 ? "Choose jobs to act on several at once" : chosen === 1 ? "1 job chosen" : `${chosen} jobs chosen`;
+  form.querySelector("[data-chosen]").textContent = chosen ? interpolate(ngettext("%s job chosen", "%s jobs chosen", chosen), [number.format(chosen)]) : gettext("Choose jobs to act on several at once");
 }
 
 export function startList() {

@@ -12,9 +12,9 @@ function showState() {
   const seconds = staleSince ? Math.round((Date.now() - staleSince) / 1000) : 0;
   const connecting = !live && [...sockets].every((socket) => !socket.wasOpen) && seconds < 5;
   mark.dataset.state = live ? "live" : connecting ? "connecting" : "stale";
-  const text = live ? "Live" : connecting ? "Connecting" : "Not live, trying again";
+  const text = live ? gettext("Live") : connecting ? gettext("Connecting") : gettext("Not live, trying again");
   if (mark.textContent !== text) mark.textContent = text;
-  mark.title = live ? "Changes appear by themselves." : `Without a live connection for ${seconds} s. Values are asked for every few seconds.`;
+  mark.title = live ? gettext("Changes appear by themselves.") : interpolate(gettext("Without a live connection for %s s. Values are asked for every few seconds."), [seconds]);
 }
 
 setInterval(showState, 1000);
@@ -30,7 +30,7 @@ export class Live {
 
   connect() {
     const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-    this.socket = new WebSocket(`${scheme}//${location.host}${this.path}`);
+    this.socket = new WebSocket(`${scheme}//${location.host}${this.path}${this.path.includes("?") ? "&" : "?"}lang=${document.documentElement.lang}`);
     this.socket.onopen = () => {
       this.open = this.wasOpen = true;
       this.wait = 500;

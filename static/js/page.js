@@ -24,7 +24,7 @@ function notify(message) {
   const close = document.createElement("button");
   close.type = "button";
   close.textContent = "✕";
-  close.setAttribute("aria-label", "Close");
+  close.setAttribute("aria-label", gettext("Close"));
   close.addEventListener("click", () => toast.remove());
   toast.append(link, close);
   document.querySelector("[data-toasts]").append(toast);
@@ -53,8 +53,8 @@ document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
   const text = document.querySelector(button.dataset.copy)?.textContent.trim() ?? "";
-  try { await navigator.clipboard.writeText(text); button.textContent = "Copied"; }
-  catch { getSelection().selectAllChildren(document.querySelector(button.dataset.copy)); button.textContent = "Selected: press Ctrl-C"; }
+  try { await navigator.clipboard.writeText(text); button.textContent = gettext("Copied"); }
+  catch { getSelection().selectAllChildren(document.querySelector(button.dataset.copy)); button.textContent = gettext("Selected: press Ctrl-C"); }
 });
 
 const chart = document.querySelector("[data-chart]");

@@ -62,7 +62,9 @@ function draw() {
     const bar = make("rect", { x: left, y: row * ROW + 2, width: right - left, height: ROW - 4, rx: 2 }, link);
     make("title", {}, bar).textContent = `${event.item.querySelector(".when").textContent}: ${event.label}`;
   }
-  card.querySelector("[data-timeline-says]").textContent = `${seen} in view${hidden ? `, ${hidden} of them do not fit: zoom in` : ""}`;
+  card.querySelector("[data-timeline-says]").textContent = hidden
+    ? interpolate(gettext("%s in view, %s of them do not fit: zoom in"), [seen, hidden])
+    : interpolate(gettext("%s in view"), [seen]);
 }
 
 function zoom(factor, at = 0.5) {

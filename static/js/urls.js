@@ -1,10 +1,9 @@
 // A pasted list of addresses: how many can be fetched, before anything is started.
 
 import { slowly } from "./regions.js";
+import { number } from "./words.js";
 
 const field = document.querySelector("[data-urls]");
-
-function count(number, noun) { return `${number.toLocaleString()} ${noun}${number === 1 ? "" : "s"}`; }
 
 if (field) {
   const says = document.createElement("div");
@@ -13,7 +12,7 @@ if (field) {
   const choose = document.createElement("input");
   choose.type = "file";
   choose.accept = ".txt,.csv,text/plain";
-  choose.setAttribute("aria-label", "Take the addresses from a file");
+  choose.setAttribute("aria-label", gettext("Take the addresses from a file"));
   field.after(says, choose);
   const token = document.querySelector("[name=csrfmiddlewaretoken]").value;
   const check = slowly(async () => {
@@ -22,9 +21,9 @@ if (field) {
     const response = await fetch(field.dataset.urls, { method: "POST", body: new URLSearchParams({ urls: asked, csrfmiddlewaretoken: token }) });
     if (!response.ok || field.value !== asked) return;
     const found = await response.json();
-    const parts = [count(found.good, "address").replace(/addresss/, "addresses") + " can be fetched"];
-    if (found.duplicates) parts.push(`${count(found.duplicates, "repetition")} left out`);
-    if (found.refused) parts.push(`${found.refused.toLocaleString()} refused`);
+    const parts = [interpolate(ngettext("%s address can be fetched", "%s addresses can be fetched", found.good), [number.format(found.good)])];
+    if (found.duplicates) parts.push(interpolate(ngettext("%s repetition left out", "%s repetitions left out", found.duplicates), [number.format(found.duplicates)]));
+    if (found.refused) parts.push(interpolate(gettext("%s refused"), [number.format(found.refused)]));
     says.replaceChildren(parts.join(" · "), ...found.problems.map((text) => Object.assign(document.createElement("div"), { textContent: text, className: "bad" })));
   }, 600);
   field.addEventListener("input", check);

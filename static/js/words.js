@@ -14,15 +14,15 @@ export function duration(seconds) {
 }
 
 export function about(seconds) {
-  if (seconds < 55) return seconds > 7 ? `${Math.max(5, Math.round(seconds / 5) * 5)} s` : "a few seconds";
+  if (seconds < 55) return seconds > 7 ? `${Math.max(5, Math.round(seconds / 5) * 5)} s` : gettext("a few seconds");
   if (seconds < 5400) return `${Math.max(1, Math.round(seconds / 60))} min`;
   return `${Math.round(seconds / 3600)} h`;
 }
 
 export function ago(moment) {
   const seconds = (Date.now() - moment) / 1000;
-  if (seconds < 45) return "just now";
-  if (seconds < 3600) return `${Math.max(1, Math.round(seconds / 60))} min ago`;
-  if (seconds < 22 * 3600) return `${Math.round(seconds / 3600)} h ago`;
+  if (seconds < 45) return gettext("just now");
+  if (seconds < 3600) return interpolate(gettext("%s min ago"), [Math.max(1, Math.round(seconds / 60))]);
+  if (seconds < 22 * 3600) return interpolate(gettext("%s h ago"), [Math.round(seconds / 3600)]);
   return null; // older than that it does not change while one looks
 }

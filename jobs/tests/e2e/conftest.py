@@ -8,7 +8,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from jobs.tests.fixtures import Stack
 
-expect.set_options(timeout=20_000)  # what is waited for may need a worker, on a busy machine
+expect.set_options(timeout=30_000)  # what is waited for may need a worker, on a busy machine
 started = []  # one browser for all folders of tests: Playwright runs once in a process
 
 

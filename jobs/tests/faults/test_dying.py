@@ -106,7 +106,7 @@ def test_f03_a_sentinel_that_hangs_is_replaced(start_cluster):
     cluster = start_cluster(sentinel_stuck_s=2.0)
     sentinel = psutil.Process(cluster.process.pid).children()[0]
     sentinel.suspend()
-    wait_for(lambda: is_gone(sentinel.pid), "the hanging sentinel to be ended")
+    wait_for(lambda: is_gone(sentinel.pid), "the hanging sentinel to be ended", deadline_s=60)
     job = create(parameters={"total": 1})
     wait_for(lambda: ended(job), "a job by the new one")
     assert status_of(job) == Status.COMPLETED

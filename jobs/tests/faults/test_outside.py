@@ -107,7 +107,10 @@ def deaf_client(stack, path, cookie):
 
 @pytest.mark.parametrize(
     "limits",
-    [{"socket_unsent_bytes_max": 100_000, "socket_gone_s": 3600}, {"socket_ping_s": 1, "socket_gone_s": 1}],
+    [
+        {"socket_unsent_bytes_max": 100_000, "socket_gone_s": 3600},
+        {"socket_ping_s": 1, "socket_gone_s": 3, "socket_unsent_bytes_max": 10**9},
+    ],
     ids=["bytes", "silence"],
 )
 def test_f27_a_client_that_never_reads(start_stack, analyst, limits):

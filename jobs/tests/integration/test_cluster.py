@@ -212,7 +212,7 @@ def test_a_cancelled_job_is_continued_by_a_new_one(cluster, gate, analyst):
 
 def test_a_worker_that_does_upkeep_is_not_taken_for_idle(start_cluster, gate):
     """The one worker has a scheduled task: a due job waits for it, and the watchdog leaves both alone."""
-    cluster = start_cluster(max_concurrent_jobs=1, unclaimed_s=0.6)
+    cluster = start_cluster(max_concurrent_jobs=1, unclaimed_s=1.5)
     sentinel = psutil.Process(cluster.process.pid).children()[0]
     broker.async_task("jobs.tests.sample.upkeep.slow", str(gate), broker=broker.broker_for("default"), cluster="default")
     began = wait_for(lambda: WorkerProcess.objects.exclude(upkeep="").first(), "the task to be seen").seen_at

@@ -37,6 +37,6 @@ def test_it_stops_while_a_request_is_being_answered(running_job, analyst):
         client_socket.sendall(request.encode())
         wait_for(lambda: psutil.Process(stack.process.pid).num_threads() > threads, "the request to be in work")
         stack.process.terminate()
-        assert stack.process.wait(10) == 0
+        assert stack.process.wait(30) == 0
     if connection.vendor == "sqlite":  # PostgreSQL completes the one statement that it was given, which is whole too
         assert Notification.objects.get().read_at is None

@@ -60,8 +60,10 @@ def test_from_the_first_address_to_the_report(site, analyst, start_stack, browse
     page.keyboard.press("Enter")
     expect(page.locator(".contexts mark").first).to_be_visible()
     page.click(".tabs >> text=Files")
+    page.click("a:has-text('report.pdf')")
+    expect(page.locator("iframe.preview")).to_be_visible()
     with page.expect_download() as download:
-        page.click("a:has-text('report.pdf')")
+        page.click("a:has-text('Download')")
     assert download.value.suggested_filename == "report.pdf"
     viewer.close()
 

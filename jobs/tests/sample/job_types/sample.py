@@ -190,6 +190,8 @@ def eater(tracker: Any, parameters: dict[str, Any]) -> None:
     kept = []
     while True:
         kept.append(b"x" * (1 << 20))
+        if len(kept) > 128:
+            time.sleep(0.01)  # whoever measures it must be quicker than the kernel's backstop, also on a busy machine
 
 
 class Amount(forms.Form):
