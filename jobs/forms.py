@@ -16,7 +16,7 @@ class JobOptionsForm(forms.Form):
 
     priority = forms.TypedChoiceField(coerce=int, initial=int(Priority.NORMAL), choices=())
     subject: forms.ModelChoiceField = forms.ModelChoiceField(
-        queryset=None, required=False, empty_label="No subject", help_text="Its members see the job and its results."
+        queryset=None, required=False, help_text="Its members see the job and its results."
     )
 
     def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
@@ -28,6 +28,7 @@ class JobOptionsForm(forms.Form):
             del self.fields["subject"]
         else:
             fields["subject"].queryset = subjects
+            fields["subject"].empty_label = told("No subject")
 
 
 def priorities_for(user: Any) -> list[tuple[int, str]]:

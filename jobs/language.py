@@ -17,7 +17,7 @@ from django.conf import settings
 from django.utils import translation
 
 SOURCE = "en"
-DEPTH = 4  # sentences within sentences
+DEPTH = 7  # sentences within sentences
 SEPARATORS = (" · ", "; ", ". ", ", ")
 VARIES = re.compile(r"\{(\d)\}")
 NUMBER = re.compile(r"\d{1,3}(,\d{3})*(\.\d+)?")
@@ -70,7 +70,7 @@ class Catalogue:
             if found:
                 values = dict(zip(template.order, found.groups(), strict=True))
                 shown = {n: value if n in template.quoted else self.translate(value, depth - 1) for n, value in values.items()}
-                return VARIES.sub(lambda part, shown=shown: shown[part[1]], template.translated)
+                return filled(template.translated, shown)
         return None
 
     def translate(self, text: str, depth: int = DEPTH) -> str:
@@ -90,6 +90,10 @@ class Catalogue:
                 known = self.match(text[: -len(end)], depth)
                 return text if known is None else known + end
         return text
+
+
+def filled(text: str, values: dict[str, str]) -> str:
+    return VARIES.sub(lambda part: values[part[1]], text)
 
 
 @cache

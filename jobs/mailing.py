@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.db.models import Q
 
+from jobs.language import SOURCE
 from jobs.models import MailWish
 from jobs.states import Status
 from jobs.words import zone_of
@@ -23,6 +24,11 @@ def mail_due(user_id: Any, subject_id: UUID | None, status: str, now: datetime) 
     if mail == Mail.NONE or (mail == Mail.FAILURES and status != Status.FAILED) or status == Status.RUNNING:
         return None
     return next_time(DIGEST_AT, general.zone, now) if mail == Mail.DIGEST else after_quiet_hours(general, now)
+
+
+def language_of(user_id: Any) -> str:
+    """In which a person gets mail: the one in which they said of what."""
+    return MailWish.objects.filter(user_id=user_id, subject_id=None).values_list("language", flat=True).first() or SOURCE
 
 
 def next_time(wanted: time, zone: str, now: datetime) -> datetime:
@@ -43,7 +49,7 @@ def after_quiet_hours(wish: MailWish, now: datetime) -> datetime:
 
 
 def save_wishes(user: Any, general: Mapping[str, Any], by_subject: Mapping[UUID, str]) -> None:
-    """`general` has mail, quiet_from, quiet_until and zone; an empty text for a subject means as in general."""
+    """`general` has mail, quiet_from, quiet_until, zone and language; an empty text for a subject means as in general."""
     MailWish.objects.update_or_create(user=user, subject_id=None, defaults=dict(general))
     for subject_id, mail in by_subject.items():
         if mail:

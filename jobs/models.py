@@ -488,6 +488,7 @@ class MailWish(models.Model):
     quiet_from = models.TimeField(null=True, blank=True, help_text="No mail from then, in the zone below; in general only.")
     quiet_until = models.TimeField(null=True, blank=True)
     zone = models.CharField(max_length=64, default="UTC")
+    language = models.CharField(max_length=8, default="en", help_text="In which mail is written; in general only.")
 
     class Meta:
         ordering = ("user", "subject_id")

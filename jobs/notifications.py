@@ -14,10 +14,12 @@ from django.db import transaction
 from django.dispatch import receiver
 from django.template.loader import render_to_string
 from django.urls import reverse
-from django.utils import timezone
+from django.utils import timezone, translation
+from django.utils.translation import gettext as _
 
 from jobs import conf, live, sql, words
-from jobs.mailing import mail_due
+from jobs.language import told
+from jobs.mailing import language_of, mail_due
 from jobs.manager import Ended, JobManager, group_ended, job_ended, job_stalled, summary_of
 from jobs.models import Job, JobGroup, JobLog, Notification
 from jobs.presentation import badge, group_end
@@ -114,7 +116,7 @@ class JobNotificationService:
 
         Raises what the mail backend raises (smtplib.SMTPException, OSError).
         """
-        return send(one_line(f"{job.get_status_display()}: {job.name}"), [describe(job)], user_email)
+        return send(one_line(f"{told(job.get_status_display())}: {told(job.name)}"), [describe(job)], user_email)
 
     def send_due_mail(self) -> int:
         """One mail to each person with something due, however much; returns the number of mails sent.
@@ -128,7 +130,8 @@ class JobNotificationService:
             rows = list(due.filter(user=user).select_related("job", "group").order_by("created_at"))
             try:
                 if user.email and user.is_active:
-                    sent += self.send_digest(user.email, rows)
+                    with translation.override(language_of(user.pk)):
+                        sent += self.send_digest(user.email, rows)
             except OSError as error:  # smtplib's exceptions are OSErrors too
                 self.mail_failed(rows, error)
             else:
@@ -141,7 +144,7 @@ class JobNotificationService:
         first = rows[0]
         if len(rows) == 1 and first.group is None and first.count == 1 and is_as_told(first):
             return self.send_email_notification(user_email, first.job)
-        subject = one_line(f"{first.get_status_display()}: {first.group}") if len(rows) == 1 and first.group else said_of(rows)
+        subject = one_line(f"{told(first.get_status_display())}: {told(first.group)}") if len(rows) == 1 and first.group else said_of(rows)
         parts = [describe_told(row) for row in rows[:DIGEST_MAX]]
         return send(subject, parts, user_email, more=max(0, len(rows) - DIGEST_MAX))
 
@@ -172,13 +175,14 @@ class Part:
 
     name: str
     status: str
+    is_failed: bool
     says: str
     advice: str
     ways: list[str]
     place: str
 
     def __str__(self) -> str:
-        ways = "What can be done: " + "; ".join(self.ways) if self.ways else ""
+        ways = f"{_('What can be done:')} {'; '.join(self.ways)}" if self.ways else ""
         return "\n\n".join(part for part in (self.name, self.says, self.advice, ways, self.place) if part)
 
 
@@ -186,16 +190,19 @@ def describe(job: Job) -> Part:
     """The end of a job for a mail: what came of it, what helps, where it is."""
     error = JobLog.objects.filter(job=job, level=JobLog.Level.ERROR).order_by("-seq").values_list("seq", flat=True).first()
     line = f"#L{error}" if job.status == Status.FAILED and error else ""
-    ways = [way.label for way in ways_out(job, job.created_by)] if job.status == Status.FAILED else []
-    return Part(job.name, job.get_status_display(), describe_end(job), job.error_advice, ways, place(job.get_absolute_url() + line))
+    is_failed = job.status == Status.FAILED
+    ways = [told(way.label) for way in ways_out(job, job.created_by)] if is_failed else []
+    says, advice = told(describe_end(job)), told(job.error_advice)
+    return Part(told(job.name), told(job.get_status_display()), is_failed, says, advice, ways, place(job.get_absolute_url() + line))
 
 
 def describe_told(row: Notification) -> Part:
     """What a notification tells of: the end of a job, if it still stands as it was told; else what was told, and how it is now."""
     if row.group is None and row.count == 1 and is_as_told(row):
         return describe(row.job)
-    now = "" if row.group or row.count > 1 else f" Now it is {badge(row.job).label.lower()}."
-    return Part(str(row.group or row.job), row.get_status_display(), f"{row.text}{now}", "", [], place(row.get_absolute_url()))
+    now = "" if row.group or row.count > 1 else " " + told(f"Now it is {badge(row.job).label.lower()}.")
+    name, status = told(row.group or row.job), told(row.get_status_display())
+    return Part(name, status, row.status == Status.FAILED, f"{told(row.text)}{now}", "", [], place(row.get_absolute_url()))
 
 
 def is_as_told(row: Notification) -> bool:
@@ -213,11 +220,11 @@ def said_of(rows: list[Notification]) -> str:
     for row in rows:
         counts[str(row.get_status_display()).lower()] += row.count
     (first, number), *others = sorted(counts.items(), key=lambda item: item[0] != "failed")
-    return ", ".join([f"{words.count(number, 'job')} {first}", *(f"{number:,} {status}" for status, number in others)])
+    return ", ".join([told(f"{words.count(number, 'job')} {first}"), *(told(f"{number:,} {status}") for status, number in others)])
 
 
 def send(subject: str, parts: list[Part], user_email: str, more: int = 0) -> int:
-    text = "\n\n\n".join([*map(str, parts), *([f"And {more:,} more."] if more else [])])
+    text = "\n\n\n".join([*map(str, parts), *([told(f"And {more:,} more.")] if more else [])])
     page = render_to_string("jobs/mail.html", {"parts": parts, "more": more, "settings_url": place(reverse("mail-settings"))})
     return send_mail(subject, text, None, [user_email], html_message=page)
 

@@ -105,7 +105,7 @@ def failure_retry_items(request: HttpRequest, fingerprint: str) -> HttpResponse:
     outcomes = bulk.act("retry_items", list(visible.filter(pk__in=ids)[: conf.get("bulk_max")]), by=request.user)
     done = sum(outcome.done for outcome in outcomes)
     if done:
-        messages.success(request, f"{words.count(done, 'new job')} {'takes' if done == 1 else 'take'} up what failed.")
+        messages.success(request, words.count(done, "new job takes up what failed.", "new jobs take up what failed."))
     for outcome in [outcome for outcome in outcomes if not outcome.done][:5]:
         messages.error(request, f"“{outcome.job}”: {outcome.detail}")
     return redirect("failure-list" if done == len(outcomes) else trouble.group)

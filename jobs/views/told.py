@@ -7,8 +7,10 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
+from django.utils.translation import get_language
 
 from jobs.forms import MailForm
+from jobs.language import SOURCE
 from jobs.mailing import save_wishes
 from jobs.models import Job, MailWish, Notification
 from jobs.queries import subjects_of
@@ -39,7 +41,8 @@ def mail_settings(request: HttpRequest) -> HttpResponse:
         said = form.cleaned_data
         asked_for = {name: said[name] for name in ("mail", "quiet_from", "quiet_until")}
         by_subject = {subject.pk: said[name] for name, subject in form.subject_fields.items()}
-        save_wishes(request.user, {**asked_for, "zone": timezone.get_current_timezone_name()}, by_subject)
+        here = {"zone": timezone.get_current_timezone_name(), "language": get_language() or SOURCE}
+        save_wishes(request.user, asked_for | here, by_subject)
         messages.success(request, "Your wishes about mail are saved.")
         return redirect("mail-settings")
     context = {"form": form, "zone": timezone.get_current_timezone_name(), "address": getattr(request.user, "email", "")}

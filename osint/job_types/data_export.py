@@ -21,6 +21,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from jobs import words
+from jobs.language import told
 from jobs.models import Artifact, Job
 from jobs.processes import scratch_of
 from jobs.registry import register
@@ -45,7 +46,7 @@ STEP_ROWS = 20_000
 
 class DataExportForm(forms.Form):
     formats = forms.MultipleChoiceField(
-        label="Formats", choices=list(FORMATS.items()), initial=list(FORMATS), widget=forms.CheckboxSelectMultiple,
+        label="Formats", choices=lambda: [(name, told(label)) for name, label in FORMATS.items()], initial=list(FORMATS), widget=forms.CheckboxSelectMultiple,
         help_text="All files are put into one ZIP as well, with their checksums.",
     )  # fmt: skip
     texts = forms.BooleanField(label="With the full text of documents", required=False, help_text="In JSON Lines and CSV.")

@@ -1,10 +1,11 @@
 // The same words as jobs/words.py, for what ticks in the browser.
 
 export const number = new Intl.NumberFormat(document.documentElement.lang);
+const tenths = new Intl.NumberFormat(document.documentElement.lang, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 
 export function duration(seconds) {
   if (seconds >= 0.0005 && seconds < 0.05) return `${Math.round(1000 * seconds)} ms`;
-  if (seconds < 1) return `${Math.max(seconds, 0).toFixed(1)} s`;
+  if (seconds < 1) return `${tenths.format(Math.max(seconds, 0))} s`;
   const whole = Math.floor(seconds);
   const two = (n) => String(n).padStart(2, "0");
   if (whole < 60) return `${whole} s`;
