@@ -273,7 +273,7 @@ def rows_of(user: Any, ids: set[str]) -> list[dict[str, Any]]:
         {
             "id": str(job.pk), "revision": job.revision, "status": job.status,
             "created": job.created_at.timestamp(),
-            "html": render_to_string("jobs/_row.html", {"job": job}),
+            "html": render_to_string("jobs/_row.html", {"job": job, "all_columns": True}),
         }
         for job in decorate(list(jobs))
     ]  # fmt: skip

@@ -51,10 +51,12 @@ def state_query(state: str) -> Q:
 class JobFilter(filters.FilterSet):
     has_more = False  # of what a search for words found
 
-    state = filters.MultipleChoiceFilter(choices=list(STATES.items()), method="by_state", label="State")
-    status = filters.MultipleChoiceFilter(choices=Status.choices, label="Status")
-    type = filters.MultipleChoiceFilter(field_name="job_type", choices=registry.choices, label="Type")
-    priority = filters.MultipleChoiceFilter(choices=[(p.name, p.label) for p in Priority], method="by_priority", label="Priority")
+    state = filters.MultipleChoiceFilter(distinct=False, choices=list(STATES.items()), method="by_state", label="State")
+    status = filters.MultipleChoiceFilter(distinct=False, choices=Status.choices, label="Status")
+    type = filters.MultipleChoiceFilter(distinct=False, field_name="job_type", choices=registry.choices, label="Type")
+    priority = filters.MultipleChoiceFilter(
+        distinct=False, choices=[(p.name, p.label) for p in Priority], method="by_priority", label="Priority"
+    )
     by = filters.CharFilter(field_name="created_by__username", lookup_expr="exact", label="Started by")
     subject = filters.UUIDFilter(field_name="subject_id", label="Subject")
     group = filters.UUIDFilter(field_name="group_id", label="Group")

@@ -18,7 +18,7 @@ from django.utils import translation
 
 SOURCE = "en"
 DEPTH = 7  # sentences within sentences
-SEPARATORS = (" · ", "; ", ". ", ", ")
+SEPARATORS = (" · ", "; ", ". ", ", ", ": ")
 VARIES = re.compile(r"\{(\d)\}")
 NUMBER = re.compile(r"\d{1,3}(,\d{3})*(\.\d+)?")
 SWAPPED = str.maketrans(",.", ".,")

@@ -36,7 +36,10 @@ def keyset_page(rows: QuerySet, sort: str, size: int, *, among: QuerySet, after:
         # the first condition says the same again, in the form that an index can follow
         rows = rows.filter(Q(**{f"{field}__{which}e": value}), Q(**{f"{field}__{which}": value}) | Q(**{f"pk__{which}": start.pk}))
     sign = "-" if forward else ""
-    found = list(rows.order_by(f"{sign}{field}", f"{sign}pk")[: size + 1])
+    order = (f"{sign}{field}", f"{sign}pk")
+    # the keys first: sorting whole rows takes twice as long where only a part of the table is seen
+    keys = list(rows.order_by(*order).values_list("pk", flat=True)[: size + 1])
+    found = list(rows.filter(pk__in=keys).order_by(*order))
     more, found = len(found) > size, found[:size]
     if backwards:
         found.reverse()

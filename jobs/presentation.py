@@ -181,7 +181,7 @@ def live_fields(job: Job, now: datetime | None = None) -> dict[str, Any]:
 def told_live(message: dict[str, Any]) -> dict[str, Any]:
     """A live message in the language that is active: what it says about the job, and the lines of its log."""
     shown = {name: told(value) if name in WORDS and value else value for name, value in message.items()}
-    if "job" in message:
+    if isinstance(message.get("job"), dict):  # of a snapshot; a notification names its job
         shown["job"] = told_live(message["job"])
     if "lines" in message:
         shown["lines"] = [[number, level, told(text), *rest] for number, level, text, *rest in message["lines"]]

@@ -153,6 +153,25 @@ async def test_progress_log_and_end_arrive():
     await ws.disconnect()
 
 
+async def test_a_socket_speaks_the_language_of_its_page():
+    """What moves on a page is in the language of what was drawn: sentences, lines, notifications; unknown ones are English."""
+    cookie = await signed_in("ortega")
+    job = await make_job("ortega")
+    ws, listing = open_socket(f"/ws/jobs/{job.pk}?lang=de", cookie), open_socket("/ws/jobs?rows=0&lang=de", cookie)
+    other = open_socket(f"/ws/jobs/{job.pk}?lang=xx", cookie)
+    for socket_ in (ws, listing, other):
+        await socket_.connect(timeout=10)
+    snapshot = await next_of(ws, "job.snapshot")
+    assert (snapshot["job"]["label"], snapshot["job"]["sentence"]) == ("Läuft", "Begonnen · 0 von 4 Schritte")
+    assert (await next_of(other, "job.snapshot"))["job"]["sentence"] == "Started · 0 of 4 steps"
+    await ws.send_to(text_data='{"type": "resume", "after": 1}')
+    assert [line[2] for line in (await next_of(ws, "job.snapshot"))["lines"]] == ["Begonnen auf atlas-1, Versuch 1"]
+    await sync_to_async(JobManager().mark_failed)(job.pk, "Ran longer than the 60 s it may", attempt=1, kind="limit")
+    assert (await next_of(listing, "notification"))["text"].endswith("Lief länger als die 60 s, die er darf")
+    for socket_ in (ws, listing, other):
+        await socket_.disconnect()
+
+
 async def test_a_lost_message_is_repaired_from_the_rows(monkeypatch):
     """Nothing is published; the comparison with the rows brings the end all the same."""
     monkeypatch.setattr(consumers, "REPAIR_S", 0.1)

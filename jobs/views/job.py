@@ -23,7 +23,7 @@ from jobs.forecast import place_of
 from jobs.forms import JobOptionsForm
 from jobs.graph import JOBS_MAX, graph_of
 from jobs.manager import JobManager
-from jobs.models import ArchivedJob, Artifact, Job, JobAttempt, JobGroup, JobItem, JobLog
+from jobs.models import ArchivedJob, Artifact, Job, JobAttempt, JobDependency, JobGroup, JobItem, JobLog
 from jobs.presentation import Badge, chart, decorate, live_fields, pace, told_live, type_label, unit_of
 from jobs.previews import INLINE, preview_of
 from jobs.resources import unserved_queues
@@ -93,10 +93,12 @@ def job_detail(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
 
 def around(request: HttpRequest, job: Job) -> list[Job]:
     """The job, those of its group, those that it needs and those that need it, as far as the viewer may see them."""
-    near = Q(pk=job.pk) | Q(needed_by__job=job) | Q(dependencies__needs=job)
-    if job.group_id:
-        near |= Q(group_id=job.group_id)
-    return decorate(list(visible_jobs(request).filter(near).distinct().order_by("created_at", "pk")[: JOBS_MAX + 1]))
+    edges = JobDependency.objects.filter(Q(job=job) | Q(needs=job)).order_by().values_list("job_id", "needs_id")
+    near = {pk for edge in edges[: 2 * JOBS_MAX] for pk in edge}
+    if not near and not job.group_id:
+        return []
+    which = Q(pk__in=near | {job.pk}) | (Q(group_id=job.group_id) if job.group_id else Q())
+    return decorate(list(visible_jobs(request).filter(which).order_by("created_at", "pk")[: JOBS_MAX + 1]))
 
 
 def linked(request: HttpRequest, job_id: uuid.UUID | None) -> Job | None:

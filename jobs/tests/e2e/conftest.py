@@ -63,7 +63,7 @@ class Viewer:
         self.page.goto("/sign-in/")
         self.page.fill("#id_username", name)
         self.page.fill("#id_password", "pw")
-        self.page.click("button:has-text('Sign in')")
+        self.page.press("#id_password", "Enter")
         self.page.wait_for_url(f"{base}/")
 
     def close(self):

@@ -48,6 +48,22 @@ def steps(tracker: Any, parameters: dict[str, Any]) -> dict[str, Any]:
     return {"summary": f"{parameters['total']} steps", "steps": parameters["total"]}
 
 
+class Gated(forms.Form):
+    gate = forms.CharField()
+    waits = forms.BooleanField(required=False, help_text="Until the gate opens, instead of failing.")
+    kind = forms.CharField(required=False)
+
+
+@register("sample_until_open", label="Sample until open", form=Gated, hidden=True)
+def until_open(tracker: Any, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Fails for as long as its gate is closed, or waits for it."""
+    if parameters["waits"]:
+        wait_for_gate(parameters["gate"], 1, tracker)
+    if int(Path(parameters["gate"]).read_text() or 0) < 1:
+        raise (TransientError if parameters["kind"] == "transient" else PermanentError)("The gate is closed")
+    return {"summary": "The gate was open"}
+
+
 @register("sample_phases", label="Sample phases", form=Steps, hidden=True)
 def phases(tracker: Any, parameters: dict[str, Any]) -> dict[str, Any]:
     """Asks a host until the gate opens, then writes until it opens further."""
