@@ -3,7 +3,7 @@ PYTHON ?= python3
 GOLD ?= ../shared/data
 BIN := .venv/bin
 
-.PHONY: help demo up test test-scaled chaos check bench quality train-ner format
+.PHONY: help demo up test test-scaled chaos check bench quality train-ner messages format
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
 
@@ -53,6 +53,11 @@ quality: .venv/installed-dev  ## How well the job types do on the gold data (GOL
 train-ner: .venv/installed  ## Make the model of names anew from the gold data (GOLD=folder)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r osint/ner/requirements.txt
 	@$(BIN)/python -m osint.ner.train $(GOLD)
+
+messages: .venv/installed-dev  ## Texts of templates and scripts into the catalogues, then compile them (needs GNU gettext)
+	@$(BIN)/python manage.py makemessages --all --no-location --no-wrap -i "var/*" -i ".venv/*" -i "osint/tests/*"
+	@$(BIN)/python manage.py makemessages --all --domain djangojs --no-location --no-wrap -i "var/*" -i ".venv/*" -i "static/vendor/*"
+	@$(BIN)/python manage.py compilemessages -i ".venv/*"
 
 format: .venv/installed-dev  ## Format the code
 	$(BIN)/ruff format .

@@ -20,14 +20,26 @@ function replace(row, message) {
   if (Number(row.dataset.revision) > message.revision) return;
   const holder = document.createElement("template");
   holder.innerHTML = message.html.trim();
-  const next = holder.content.firstElementChild;
+  swap(row, holder.content.firstElementChild);
+}
+
+function swap(row, next) {
   const bar = row.querySelector("progress"), nextBar = next.querySelector("progress");
   if (bar && nextBar && bar.className === nextBar.className) { bar.value = nextBar.value; nextBar.replaceWith(bar); }
   const choice = row.querySelector(".c-choose");
+  next.querySelector(".c-choose")?.remove();
   if (choice) next.prepend(choice);  // the server's row does not know what is chosen
   const focused = row.contains(document.activeElement);
   row.replaceWith(next);
   if (focused && !next.contains(document.activeElement)) next.querySelector("a")?.focus();
+}
+
+// A message may be lost: whenever the page is drawn again, rows that are behind are taken from there.
+function catchUp(event) {
+  for (const next of event.detail.querySelectorAll("[data-rows] tr[data-job]")) {
+    const row = document.querySelector(`[data-rows] tr[data-job="${next.dataset.job}"]`);
+    if (row && Number(next.dataset.revision) > Number(row.dataset.revision)) swap(row, next);
+  }
 }
 
 function announce(id) {
@@ -44,6 +56,7 @@ function countChosen(form) {
 }
 
 export function startList() {
+  document.addEventListener("regions", catchUp);
   const bulk = document.querySelector("[data-bulk]");
   if (bulk) document.addEventListener("change", (event) => { if (event.target.matches(".c-choose input")) countChosen(bulk); });
   button?.addEventListener("click", () => location.reload());

@@ -8,6 +8,7 @@ import psutil
 import pytest
 from playwright.sync_api import expect
 
+from jobs import live
 from jobs.manager import JobManager
 from jobs.models import Job
 from jobs.states import ENDED, Status
@@ -277,6 +278,21 @@ def test_the_list_moves_in_place_and_new_jobs_wait_behind_a_button(sign_in, gate
     assert was_not_reloaded(page)
     page.click("[data-new-rows]")
     expect(page.locator("tbody")).to_contain_text("A later one")
+
+
+def test_a_row_whose_message_was_lost_is_drawn_again(start_stack, browser, running_job, monkeypatch):
+    """Nobody says that the job has ended; the list shows it all the same, and what was chosen stays chosen."""
+    viewer = Viewer(browser, start_stack(workers=False).base, "ortega")
+    page = viewer.page
+    page.goto("/jobs/")
+    expect(page.locator("[data-live]")).to_have_text("Live")
+    page.get_by_label(f"Choose {running_job.name}").check()
+    monkeypatch.setattr(live, "publish", lambda *_, **__: False)
+    assert JobManager().mark_completed(running_job.pk, {"summary": "All of it"}, attempt=1)
+    expect(page.locator("[data-rows] .badge")).to_have_text("Completed")
+    expect(page.locator("[data-rows]")).to_contain_text("All of it")
+    expect(page.get_by_label(f"Choose {running_job.name}")).to_be_checked()
+    viewer.close()
 
 
 def test_the_dashboard_moves(sign_in, gated, gate):
