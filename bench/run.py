@@ -393,6 +393,7 @@ def main() -> None:
             types.all_types(user)
         WorkerProcess.objects.all().delete()
         idle_stack()
+        browser.main()
         pages.pages()
         server.shutdown()
 

@@ -3,6 +3,7 @@
 Pages, sockets, the API and the terminal all show what is made here, so they cannot differ.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,12 +11,16 @@ from typing import Any
 from django.utils import timezone
 
 from jobs import conf, registry, words
+from jobs.forecast import usual_lately
 from jobs.language import told
 from jobs.manager import cancelled_line, current_jobs, summary_of
 from jobs.models import Job, JobGroup
 from jobs.resources import unserved_queues
 from jobs.states import Status
 
+# a running job is not compared with others of its type before so many seconds and steps
+SLOW_FROM_S, SLOW_FROM_STEPS = 20.0, 5
+SLOWER = 1.5  # times the usual
 # the parts of live messages that are words; all else is numbers and names
 WORDS = frozenset({"label", "sentence", "step", "pace", "memory", "cpu", "text"})
 
@@ -104,6 +109,8 @@ def running_sentence(job: Job, now: datetime) -> str:
     left = left_s(job, now)
     if left is not None:
         parts.append(f"about {words.about(left)} left")
+    if is_slower(job, now):
+        parts.append("slower than usual")
     if job.problem_count:
         parts.append(words.count(job.problem_count, "problem"))
     if job.stalled_at and job.progress_at:
@@ -111,6 +118,15 @@ def running_sentence(job: Job, now: datetime) -> str:
         using = "still using CPU" if (job.cpu_usage_percent or 0) >= 5 else "not using CPU"
         parts.append(f"no progress for {words.duration(silent)}, {using}")
     return " · ".join(parts)
+
+
+def is_slower(job: Job, now: datetime) -> bool:
+    """Whether its steps take much longer than those of its type usually do, as soon as that can be said."""
+    elapsed = elapsed_s(job, now) or 0.0
+    if elapsed < SLOW_FROM_S or job.completed_steps < SLOW_FROM_STEPS:
+        return False
+    usual = usual_lately(job.job_type)
+    return usual is not None and elapsed / job.completed_steps > SLOWER * usual.step_s
 
 
 def unit_of(job: Job) -> str:
@@ -254,10 +270,18 @@ def type_label(job_type: str) -> str:
     return kind.label if kind else job_type
 
 
-def chart(samples: list[list[float]], limit_mb: float | None, *, width: int = 306, height: int = 100) -> dict[str, Any]:
+def chart(
+    samples: list[list[float]],
+    limit_mb: float | None,
+    *,
+    events: Sequence[tuple[float, int, str]] = (),
+    width: int = 306,
+    height: int = 100,
+) -> dict[str, Any]:
     """Paths of an SVG chart of memory (area, in MB) and CPU (line, % of a core) over seconds.
 
-    The memory axis ends at the limit when the limit is near, so that the distance to it can be seen.
+    The memory axis ends at the limit when the limit is near, so that the distance to it can be seen. `events` are marked
+    where they happened: seconds, the number of their line, what it says.
     """
     if len(samples) < 2:
         return {}
@@ -277,6 +301,7 @@ def chart(samples: list[list[float]], limit_mb: float | None, *, width: int = 30
         "memory": memory,
         "area": f"0,{height} {memory} {width},{height}",
         "cpu": " ".join(point(t, cpu, cpu_top) for t, _, cpu in samples),
+        "events": [{"x": point(t, 0, 1).partition(",")[0], "line": line, "says": says} for t, line, says in events if start <= t <= end],
         "limit_y": 4 if top == limit_mb else None,
         "peak": words.megabytes(peak),
         "span": words.duration(end - start),

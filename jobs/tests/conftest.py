@@ -4,6 +4,7 @@ from jobs.tests.fixtures import (  # noqa: F401 - fixtures are found by their na
     cluster,
     gate,
     job,
+    nothing_is_known_from_before,
     nothing_is_left_open,
     other,
     running_job,

@@ -18,7 +18,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection
 
-from jobs import live
+from jobs import forecast, live
 from jobs.manager import JobManager
 from jobs.models import Job, JobAttempt, WorkerProcess
 
@@ -66,6 +66,12 @@ def nothing_is_left_open(django_db_setup: None) -> Iterator[None]:
     if live._kept is not None:
         live._kept.close()
     close_connection_of_coroutines()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_known_from_before() -> None:
+    """What a process looks up once a minute is another history in each test."""
+    forecast._known.clear()
 
 
 def close_connection_of_coroutines() -> None:

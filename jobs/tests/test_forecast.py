@@ -1,5 +1,6 @@
 """When a waiting job is likely to start, and when a running one is stalled."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from jobs.forecast import place_of, usual
 from jobs.manager import JobManager
 from jobs.models import Job, Notification, WorkerProcess
 from jobs.notifications import JobNotificationService
+from jobs.presentation import is_slower, sentence
 from jobs.states import Priority, Status
 from jobs.tests.fixtures import Gate, reload, status_of, wait_for
 
@@ -89,6 +91,32 @@ def test_the_page_says_it(client, analyst):
     client.force_login(analyst)
     assert "next in line, starts at once" in client.get(jobs[0].get_absolute_url()).content.decode()
     assert "3 of 3 in line, likely to start in about 3 min" in client.get(jobs[2].get_absolute_url()).content.decode()
+
+
+def test_a_running_job_says_that_it_is_slower_than_usual(running_job):
+    history(40)  # a step takes ten seconds
+    running_job.completed_steps, running_job.total_steps = 5, 40
+    for seconds, says in ((60, False), (74, False), (76, True)):
+        now = running_job.started_at + timedelta(seconds=seconds)
+        assert sentence(running_job, now).endswith("slower than usual") is says
+    running_job.completed_steps = 4
+    assert not is_slower(running_job, running_job.started_at + timedelta(seconds=1000)), "four steps say too little"
+
+
+def test_nothing_is_said_where_nothing_is_known(running_job):
+    running_job.completed_steps = 5
+    assert not is_slower(running_job, running_job.started_at + timedelta(seconds=1000))
+
+
+def test_warnings_are_marked_in_the_chart(client, analyst, running_job):
+    running_job.attempts.update(samples=[[0, 50, 10], [10, 60, 20], [20, 55, 10]])
+    lines = [{"level": level, "message": text, "timestamp": running_job.started_at + timedelta(seconds=at)}
+             for level, text, at in ((30, "Half way", 10), (20, "All is well", 12), (40, "Long after", 500))]  # fmt: skip
+    JobManager().append_logs(running_job.pk, lines, attempt=1)
+    client.force_login(analyst)
+    text = client.get(running_job.get_absolute_url()).content.decode()
+    marks = re.findall(r'<title>([^<]*)</title><line class="event" x1="([\d.]+)"', text)
+    assert marks == [("Half way", "153.0")]
 
 
 def test_a_stall_is_written_once_and_cleared_by_progress(running_job, analyst):

@@ -33,6 +33,7 @@ from jobs.ways import ways_out
 
 LOG_LINES_SHOWN = 300
 ITEMS_SHOWN = 200
+EVENTS_MARKED = 30
 LEVELS = {"warning": Level.WARNING, "error": Level.ERROR}
 
 
@@ -65,7 +66,7 @@ def job_detail(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
             "stages": timing.stages(attempts[-1] if attempts else None),
             "subject": subject_of(request, job.subject_id),
             "parameters": parameters_of(job),
-            "chart": chart(samples, job.memory_limit_mb),
+            "chart": chart(samples, job.memory_limit_mb, events=serious_lines(job, attempts[-1]) if samples else ()),
             "lines": lines,
             "log_is_whole": len(lines) < LOG_LINES_SHOWN,
             "levels": levels_of(job),
@@ -119,6 +120,12 @@ def archived_job(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
             "subject": subject_of(request, stub.subject_id),
         },
     )
+
+
+def serious_lines(job: Job, attempt: JobAttempt) -> list[tuple[float, int, str]]:
+    """(seconds from the start, number, text) of the last warnings and errors of an attempt, for its chart."""
+    rows = JobLog.objects.filter(job=job, level__gte=Level.WARNING, attempt=attempt.number).order_by("-seq")[:EVENTS_MARKED]
+    return [((row.timestamp - attempt.started_at).total_seconds(), row.seq, row.message) for row in rows]
 
 
 def parameters_of(job: Job) -> list[tuple[str, str]]:

@@ -1,8 +1,10 @@
 // The log of a job as a window over its lines: at most LINES_SHOWN of them are in the page; scrolling brings those before and
 // after from the server, so that a log of 100,000 lines scrolls as one of 300 does.
 
+import { slowly } from "./regions.js";
+
 const LEVELS = { 10: "debug", 20: "info", 30: "warning", 40: "error" };
-const LINES_SHOWN = 900;
+const LINES_SHOWN = 600;
 const NEAR = 600; // pixels from an end at which the next lines are asked for
 
 export class LogView {
@@ -11,6 +13,8 @@ export class LogView {
     this.atTail = !("around" in list.dataset);
     this.atHead = list.dataset.head === "1";
     this.loading = false;
+    this.fresh = [];
+    this.paint = slowly(() => this.show(), 250);
     list.addEventListener("scroll", () => this.scrolled(), { passive: true });
     list.addEventListener("wheel", () => this.setFollow(this.isAtEnd()), { passive: true });
     list.addEventListener("keydown", (event) => {
@@ -33,8 +37,13 @@ export class LogView {
   // Lines that were just written; while older ones are looked at they are only counted.
   append(lines) {
     if (!this.atTail) return;
-    const fresh = lines.filter((line) => this.fits(line));
-    if (!fresh.length) return;
+    this.fresh.push(...lines.filter((line) => this.fits(line)));
+    if (this.fresh.length) this.paint();
+  }
+
+  show() {
+    const fresh = this.fresh.splice(0);
+    if (!fresh.length || !this.atTail) return;
     this.list.querySelector(".log-empty")?.remove();
     this.list.append(rows(fresh));
     if (this.follows() || this.list.childElementCount > 2 * LINES_SHOWN) this.trim("start");
@@ -75,6 +84,7 @@ export class LogView {
   async replace(query, where) {
     const found = await this.ask(query);
     if (!found) return;
+    this.fresh = [];
     this.list.replaceChildren(rows(found.lines));
     this.atHead = where === "top" || !found.more;
     this.atTail = where === "end" || !found.more;

@@ -7,7 +7,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from jobs.manager import JobManager
-from jobs.models import Job, SavedView, WorkerProcess
+from jobs.models import Artifact, Job, SavedView, WorkerProcess
 from jobs.states import Priority, Status
 from jobs.tests.fixtures import reload, status_of, wait_for
 
@@ -35,12 +35,19 @@ def start(job):
 
 
 @pytest.fixture
-def jobs(analyst):
+def jobs(analyst, tmp_path):
     """One in each state that pages show."""
     found = {
         name: make(analyst, f"Job that is {name}") for name in ("waiting", "held", "running", "stalled", "failed", "completed", "cancelled")
     }
     JobManager().hold([found["held"].pk], "Waits for memory: 1.1 GB needed, 0.6 free")
+    group = JobManager().create_group("Two of them", created_by=analyst)
+    make(analyst, "The later one", group=group, depends_on=[found["waiting"].pk])
+    Job.objects.filter(pk=found["waiting"].pk).update(group=group)
+    found["waiting"].group_id = group.pk
+    table = tmp_path / "rows.csv"
+    table.write_text("name,count\nAda,3\n")
+    Artifact.keep(found["waiting"], table, "rows.csv", "text/csv")
     for name in ("running", "stalled", "failed", "completed"):
         start(found[name])
     JobManager().append_logs(found["running"].pk, [{"level": level, "message": "A line"} for level in (10, 20, 30, 40)], attempt=1)
@@ -62,7 +69,8 @@ def pages_of(jobs):
     return [
         "/", "/slow/", "/jobs/", "/jobs/?state=failed&sort=-ended", "/jobs/?q=nothing+matches", "/failures/", f"/failures/{failure}/",
         "/notifications/", "/notifications/mail/", "/jobs/new/", "/jobs/nowhere/",
-        f"/jobs/{jobs['completed'].pk}/items/", *(job.get_absolute_url() for job in jobs.values()),
+        f"/jobs/{jobs['completed'].pk}/items/", f"/artifacts/{Artifact.objects.get().pk}/preview/", f"/groups/{jobs['waiting'].group_id}/",
+        *(job.get_absolute_url() for job in jobs.values()),
     ]  # fmt: skip
 
 
