@@ -350,7 +350,7 @@ def main() -> None:
         from osint import sample_site
 
         server, base = sample_site.serve()
-        from bench import pages, types
+        from bench import browser, pages, types
 
         gold = types.gold_folder()
         articles = serve_articles(gold / "articles" / "html") if gold else None
