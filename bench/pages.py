@@ -32,6 +32,8 @@ RESULT = {
     "rows": 0,
     "duplicates": 0,
     "pages": 3,
+    "to_review": 0,
+    "sources": 4,
 }
 ERRORS = (
     "example{}.org does not answer in {} s",
@@ -60,7 +62,7 @@ def fill(jobs: int, analyst: Any, others: list[Any], subjects: list[Any]) -> Non
             row = Job(
                 job_type=TYPES[n % 6], name=f"Scrape {n % 900} pages of site{n % 5000}.example", status=status, priority=(n % 4) * 10,
                 created_by=analyst if n % 200 == 0 else others[n % len(others)],
-                subject_id=subjects[n // 7 % len(subjects)].pk, parameters={"urls": [f"https://site{n % 5000}.example/{n}"]},
+                subject_id=subjects[n // 7 % len(subjects)].pk, parameters={"urls": [f"https://site{n % 5000}.example/{n}"], "formats": [], "title": ""},
                 created_at=created, run_after=created, started_at=created if ended else None, attempt=1 if ended else 0, log_seq=LINES_A_JOB,
                 completed_at=created + timedelta(seconds=20) if ended else None, result_data=RESULT if status == "COMPLETED" else None,
                 error_message=error, error_kind="transient" if error else "", failure=mark.fingerprint if mark else "", total_steps=10,

@@ -13,12 +13,11 @@ from django.db.models import QuerySet
 
 from jobs.fulltext import as_fts5, as_tsquery, terms_of
 from jobs.models import Job, JobText
-from jobs.queries import subjects_of
+from jobs.queries import few_subjects_of
 
 HITS_MAX = 200
 CHARS_MAX = 20_000  # of the parameters of a job
 BATCH, BATCHES_MAX = 1_000, 20
-SUBJECTS_NAMED = 300  # of a person with more, all matches are looked at
 
 _SQLITE = """
     SELECT s.rowid, t.job_id FROM jobs_search s JOIN jobs_jobtext t ON t.id = s.rowid
@@ -72,11 +71,8 @@ def query_of(terms: list[list[str]], scope: list[str]) -> str:
 
 def scope_of(user: Any) -> list[str]:
     """The words of which a text must have one; none for who sees all, or would need too many of them."""
-    if user is None or user.has_perm("jobs.view_all_jobs"):
-        return []
-    subjects = subjects_of(user)
-    ids = list(subjects.order_by().values_list("pk", flat=True)[: SUBJECTS_NAMED + 1]) if subjects is not None else []
-    return [] if len(ids) > SUBJECTS_NAMED else [person(user.pk), *map(of_subject, ids)]
+    few = few_subjects_of(user)
+    return [] if few is None else [person(user.pk), *map(of_subject, few)]
 
 
 def person(user_id: int) -> str:

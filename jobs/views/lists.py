@@ -20,7 +20,7 @@ from jobs.forms import BulkForm, SavedViewForm, priorities_for
 from jobs.models import Job, SavedView
 from jobs.paging import COUNTED, counted, keyset_page
 from jobs.presentation import decorate
-from jobs.queries import JobQuerySet, subjects_of
+from jobs.queries import JobQuerySet, few_subjects_of, subjects_of
 from jobs.search import HITS_MAX
 from jobs.states import Priority
 from jobs.views.scope import PAGE_SIZE, Echo, offer_undo, subject_of, visible_jobs, without
@@ -50,8 +50,8 @@ def chosen_columns(request: HttpRequest) -> list[str]:
 @login_required
 @require_GET
 def job_list(request: HttpRequest) -> HttpResponse:
-    visible = Job.objects.visible_to(request.user)
-    filters, problems = filtered(request.GET, visible.select_related("created_by"), request)
+    visible = visible_jobs(request)
+    filters, problems = filtered(request.GET, visible, request)
     where = {name: request.GET.get(name, "") for name in ("after", "before")}
     page = keyset_page(filters.qs, filters.order, PAGE_SIZE, among=visible, **where)
     if not page.rows and any(where.values()):
@@ -140,8 +140,9 @@ def creators_of(user: Any) -> list[str]:
     if user.has_perm("jobs.view_all_jobs"):
         people = people.filter(Exists(Job.objects.filter(created_by=OuterRef("pk")).order_by()))
     else:
-        subjects = subjects_of(user)
-        shared = Job.objects.none() if subjects is None else Job.objects.filter(subject_id__in=subjects.values("pk"))
+        subjects, few = subjects_of(user), few_subjects_of(user)
+        named: Any = few if few is not None or subjects is None else subjects.values("pk")
+        shared = Job.objects.filter(subject_id__in=named or [])
         people = people.filter(pk__in={user.pk, *shared.order_by().values_list("created_by_id", flat=True).distinct()})
     return list(people.values_list("username", flat=True)[:100])
 

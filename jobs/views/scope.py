@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 
 from jobs.models import Job, Notification
-from jobs.queries import JobQuerySet, subjects_of
+from jobs.queries import JobQuerySet, few_subjects_of, subjects_of
 
 PAGE_SIZE = 50  # rows
 
@@ -30,7 +30,10 @@ def offer_undo(request: HttpRequest, url: str, **values: str | list[str]) -> Non
 
 
 def visible_jobs(request: HttpRequest) -> JobQuerySet:
-    return Job.objects.visible_to(request.user).select_related("created_by")
+    scope: Any = request
+    if not hasattr(scope, "few_subjects"):  # looked up once a page
+        scope.few_subjects = few_subjects_of(request.user)
+    return Job.objects.visible_to(request.user, within=scope.few_subjects).select_related("created_by")
 
 
 def visible_job(request: HttpRequest, job_id: uuid.UUID) -> Job:
