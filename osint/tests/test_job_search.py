@@ -1,9 +1,11 @@
 """Search over all jobs: what is found, by whom, and how much of it. The same on both databases."""
 
+import re
+
 import pytest
 from django.db import connection
 
-from jobs import archive, search
+from jobs import archive, queries, search
 from jobs.manager import JobManager
 from jobs.models import Job, JobText
 from jobs.states import Level
@@ -75,11 +77,18 @@ def test_only_visible_jobs_are_found(analyst, other, admin_user):
     assert hits("harbour", analyst)[0] == [mine.pk]
 
 
-def test_who_has_many_subjects_still_finds_all(analyst, monkeypatch):
-    monkeypatch.setattr(search, "SUBJECTS_NAMED", 1)
+@pytest.mark.parametrize("named", [1, 300], ids=["by subquery", "by ids"])
+def test_who_has_many_subjects_finds_and_sees_as_much_as_who_has_few(client, analyst, other, monkeypatch, named):
+    monkeypatch.setattr(queries, "SUBJECTS_NAMED", named)
     subjects = [Subject.objects.create(name=f"S{n}", created_by=analyst) for n in range(3)]
-    jobs = [make(analyst, "harbour", subject) for subject in subjects]
+    jobs = [make(other, "harbour", subject) for subject in subjects] + [make(analyst, "harbour")]
+    make(other, "harbour", Subject.objects.create(name="Not theirs", created_by=other))
     assert set(hits("harbour", analyst)[0]) == {job.pk for job in jobs}
+    client.force_login(analyst)
+    text = client.get("/jobs/").content.decode()
+    assert set(re.findall(r'<tr data-job="([0-9a-f-]+)"', text)) == {str(job.pk) for job in jobs}
+    assert "<option>sato</option>" in text, "who started a job on a shared subject can be chosen"
+    assert client.get("/jobs/?by=sato").content.decode().count("<tr data-job=") == 3
 
 
 def test_the_newest_are_found_first_and_more_is_said(client, analyst, monkeypatch):
