@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
+from uuid import UUID
 
 from django.utils import timezone
 
@@ -65,7 +66,7 @@ class SlowHost:
     name: str
     requests: int = 0
     seconds: float = 0.0
-    jobs: int = 0
+    job_ids: set[UUID] = field(default_factory=set)
 
     @property
     def mean_s(self) -> float:
@@ -94,8 +95,9 @@ class SlowStage:
         return share(self.runs, 95)
 
 
-def slowest(visible: JobQuerySet) -> tuple[list[SlowHost], list[SlowStage]]:
-    """What took most time, of the jobs that ended in the last 24 hours: hosts, and stages by type; most seconds first."""
+def slowest(visible: JobQuerySet) -> tuple[list[SlowHost], list[SlowStage], int]:
+    """What took most time, of the jobs that ended in the last 24 hours: hosts, and stages by type, most seconds first; and of how
+    many jobs, the latest ATTEMPTS_LOOKED_AT at most."""
     ended = visible.filter(completed_at__gte=timezone.now() - timedelta(days=1)).order_by("-completed_at")
     recent = list(ended.values_list("pk", flat=True)[:ATTEMPTS_LOOKED_AT])
     hosts: dict[str, SlowHost] = {}
@@ -104,13 +106,14 @@ def slowest(visible: JobQuerySet) -> tuple[list[SlowHost], list[SlowStage]]:
     for attempt in attempts:
         for name, requests, seconds in attempt.times.get("hosts", []):
             host = hosts.setdefault(name, SlowHost(name))
-            host.requests, host.seconds, host.jobs = host.requests + requests, host.seconds + seconds, host.jobs + 1
+            host.requests, host.seconds = host.requests + requests, host.seconds + seconds
+            host.job_ids.add(attempt.job_id)
         for stage in timing.stages(attempt):
             job_type = attempt.job.job_type
             kind = registry.find(job_type)
             known = stages.setdefault((job_type, stage.name), SlowStage(job_type, kind.label if kind else job_type, stage.name))
             known.runs.append(stage.seconds)
-    return most_seconds(hosts.values()), most_seconds(stages.values())
+    return most_seconds(hosts.values()), most_seconds(stages.values()), len(recent)
 
 
 def most_seconds(found: Iterable[Slow]) -> list[Slow]:

@@ -95,9 +95,7 @@ def run_child(payload: bytes, pipe: int, page: SharedPage, parent: int) -> None:
     outlet = ChildOutlet(page, pipe, resumable=bool(kind and kind.resumable))
     tracker = ProgressTracker(task.job_id, task.total_steps, attempt=task.attempt, outlet=outlet)
     outcome = outcome_of(task, tracker)
-    hosts = tracker.clock.slowest_hosts()
-    if hosts:
-        outlet.send({"hosts": hosts})
+    tracker.tell_hosts()
     outlet.send({"outcome": outcome})
     for connection in connections.all(initialized_only=True):
         connection.close()

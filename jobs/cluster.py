@@ -374,10 +374,12 @@ class Ticker:
         was due when it was made is due now."""
         now = timezone.now()
         rows = Job.objects.waiting().filter(queue_name=self.queue, priority__in=Priority.values, hold_reason="")  # by index
-        rows.filter(run_after__gt=now + timedelta(seconds=1), run_after=F("created_at")).update(run_after=now)
+        rows.filter(run_after__gt=now + timedelta(seconds=1), run_after=F("created_at")).update(
+            run_after=now, waiting_since=now.timestamp()
+        )
         longest = max(*conf.get("retry_delays_s"), conf.get("retry_after_max_s")) * (1 + conf.get("retry_jitter"))
         last = now + timedelta(seconds=longest)
-        rows.filter(run_after__gt=last).exclude(error_kind="").update(run_after=last)
+        rows.filter(run_after__gt=last).exclude(error_kind="").update(run_after=last, waiting_since=last.timestamp())
 
     def make_way(self, names: set[str]) -> None:
         """When an urgent job has waited too long for a place, the least important job that can be taken up again stops."""

@@ -24,7 +24,7 @@ from django.utils import translation
 from jobs import live
 from jobs.language import SOURCE
 from jobs.models import Job, JobLog
-from jobs.presentation import decorate, live_fields, told_live
+from jobs.presentation import as_lists, decorate, live_fields, told_live
 from jobs.resources import ResourceManager
 
 log = logging.getLogger(__name__)
@@ -73,10 +73,11 @@ class Consumer(AsyncWebsocketConsumer):
     async def begin(self) -> None:
         """Join the groups and say how things stand."""
 
-    def in_language(self, message: dict[str, Any]) -> dict[str, Any]:
+    async def in_language(self, message: dict[str, Any]) -> dict[str, Any]:
         """A message as the browser shows it: what was said about the job, and its lines, in its language."""
-        with translation.override(self.language):
-            return told_live(message)
+        if self.language == SOURCE:
+            return message
+        return await asyncio.to_thread(told_in, self.language, message)  # many long lines take their time
 
     async def say(self, message: dict[str, Any]) -> None:
         await self.send(text_data=orjson.dumps(message).decode())
@@ -154,7 +155,7 @@ class JobConsumer(Consumer):
             return
         self.revision = max(self.revision, found["job"]["revision"])
         self.seq = found["log_seq"] if self.seq is None or not found["lines"] else found["lines"][-1][0]
-        await self.say(self.in_language({"type": "job.snapshot", **found}))
+        await self.say(await self.in_language({"type": "job.snapshot", **found}))
 
     async def live_message(self, event: dict[str, Any]) -> None:
         message = event["message"]
@@ -164,9 +165,9 @@ class JobConsumer(Consumer):
         elif kind == "job.progress":
             if message["revision"] > self.revision:
                 self.revision = message["revision"]
-                await self.say(self.in_language(message))
+                await self.say(await self.in_language(message))
         elif kind == "job.sample":
-            await self.say(self.in_language(message))
+            await self.say(await self.in_language(message))
         elif kind == "job.reread" or message.get("revision", 0) > self.revision:
             await self.snapshot()
 
@@ -177,11 +178,16 @@ class JobConsumer(Consumer):
             return
         lines = [[message["first"] + n, *line] for n, line in enumerate(message["lines"])]
         self.seq = lines[-1][0]
-        await self.say(self.in_language({"type": "job.log", "id": message["id"], "lines": lines}))
+        await self.say(await self.in_language({"type": "job.log", "id": message["id"], "lines": lines}))
 
     async def repair(self, revision: int, log_seq: int) -> None:
         if revision > self.revision or (self.seq is not None and log_seq > self.seq):
             await self.snapshot()
+
+
+def told_in(language: str, message: dict[str, Any]) -> dict[str, Any]:
+    with translation.override(language):
+        return told_live(message)
 
 
 def language_of(scope: Any) -> str:
@@ -202,9 +208,8 @@ def read_snapshot(user: Any, job_id: uuid.UUID, after: int | None) -> dict[str, 
 
 
 def read_lines(job: Job, after: int) -> list[list[Any]]:
-    """[number, level, message, seconds since the epoch, step] of the lines after `after`, oldest first."""
-    rows = JobLog.objects.filter(job=job, seq__gt=after).order_by("seq")[:SNAPSHOT_LINES_MAX]
-    return [[row.seq, row.level, row.message, row.timestamp.timestamp(), row.step_name] for row in rows]
+    """The lines after `after`, oldest first."""
+    return as_lists(JobLog.objects.filter(job=job, seq__gt=after).order_by("seq")[:SNAPSHOT_LINES_MAX])
 
 
 class JobListConsumer(Consumer):
@@ -229,7 +234,7 @@ class JobListConsumer(Consumer):
     async def live_message(self, event: dict[str, Any]) -> None:
         message = event["message"]
         if message["type"] == "notification":
-            await self.say(self.in_language(message))
+            await self.say(await self.in_language(message))
             return
         if self.rows_wanted:
             self.stats_wanted = True

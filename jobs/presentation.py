@@ -3,7 +3,7 @@
 Pages, sockets, the API and the terminal all show what is made here, so they cannot differ.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ from jobs import conf, registry, words
 from jobs.forecast import usual_lately
 from jobs.language import told
 from jobs.manager import cancelled_line, current_jobs, summary_of
-from jobs.models import Job, JobGroup
+from jobs.models import Job, JobGroup, JobLog
 from jobs.resources import unserved_queues
 from jobs.states import Status
 
@@ -192,6 +192,11 @@ def live_fields(job: Job, now: datetime | None = None) -> dict[str, Any]:
         "memory": words.megabytes(job.memory_usage_mb),
         "cpu": "" if job.cpu_usage_percent is None else f"{job.cpu_usage_percent:.0f} %",
     }
+
+
+def as_lists(rows: Iterable[JobLog]) -> list[list[Any]]:
+    """Lines of a log as browsers get them: [number, level, message, seconds since the epoch, step]."""
+    return [[row.seq, row.level, row.message, row.timestamp.timestamp(), row.step_name] for row in rows]
 
 
 def told_live(message: dict[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def preview_of(artifact: Artifact) -> Preview:
             if media_type.startswith("text/") or media_type in LINES_OF_JSON or "json" in media_type or media_type.endswith("xml"):
                 data = stream.read(BYTES + 1)
                 return text_or_table(artifact.name, media_type, data[:BYTES].decode("utf-8-sig", "replace"), len(data) > BYTES)
-        except (ValueError, csv.Error, zipfile.BadZipFile):
+        except (ValueError, RecursionError, NotImplementedError, csv.Error, zipfile.BadZipFile):
             return Preview("none")
     return Preview("none")
 
@@ -57,7 +57,7 @@ def text_or_table(name: str, media_type: str, text: str, cut: bool) -> Preview:
         found = list(islice(csv.reader(io.StringIO(text)), ROWS + 2))
         return table(found[0] if found else [], found[1:], cut)
     if media_type in LINES_OF_JSON or name.endswith(".jsonl"):
-        lines = [line for line in text.splitlines() if line.strip()]
+        lines = [line for line in text.split("\n") if line.strip()]
         records = [json.loads(line) for line in lines[: min(ROWS + 1, len(lines) - cut)]]
         if records and all(isinstance(record, dict) for record in records):
             columns = list(dict.fromkeys(key for record in records for key in record))

@@ -6,7 +6,7 @@ of the job, by a Clock, and kept with the attempt.
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,19 +38,25 @@ def until(now: datetime) -> dict[str, sql.Expr]:
     }
 
 
+def shared_out(spent: Sequence[float], open_now: Sequence[int], seconds: float) -> list[float]:
+    """`spent` with so many seconds more, in parts as often as each phase is open."""
+    share = seconds / sum(open_now) if any(open_now) else 0.0
+    return [so_far + share * count for so_far, count in zip(spent, open_now, strict=True)]
+
+
 class Clock:
     """Shares out the time of a process among what it does: each moment belongs to the phases that are open then, in equal parts,
     so that the parts add up to the time that passed. May be used from any thread or event loop.
 
-    `told` gets the seconds of each of PHASES after every change.
+    `told` gets the clock after every change.
     """
 
     def __init__(self, told: Any = None) -> None:
         self.spent = [0.0] * len(PHASES)
+        self.open = [0] * len(PHASES)
+        self.at = time.monotonic()  # until when `spent` was counted
         self.hosts: dict[str, list[float]] = {}
         self._told = told
-        self._open = [0] * len(PHASES)
-        self._at = time.monotonic()
         self._lock = threading.Lock()
 
     @contextmanager
@@ -73,15 +79,11 @@ class Clock:
     def _change(self, n: int, by: int) -> None:
         with self._lock:
             now = time.monotonic()
-            open_now = sum(self._open)
-            if open_now:
-                share = (now - self._at) / open_now
-                for phase, count in enumerate(self._open):
-                    self.spent[phase] += share * count
-            self._at = now
-            self._open[n] += by
+            self.spent = shared_out(self.spent, self.open, now - self.at)
+            self.at = now
+            self.open[n] += by
             if self._told:
-                self._told(self.spent)
+                self._told(self)
 
     def slowest_hosts(self) -> list[list[Any]]:
         """[[host, requests, seconds], …] of those that took longest."""

@@ -12,7 +12,8 @@ import struct
 import threading
 import time
 import uuid
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -25,9 +26,10 @@ from jobs import conf, items
 from jobs.errors import JobCancelled, JobPaused, Kind
 from jobs.manager import JobManager, without_nul
 from jobs.states import Level
-from jobs.timing import PHASES, STAGES_MAX, Clock
+from jobs.timing import PHASES, STAGES_MAX, Clock, shared_out
 
 STEP_BYTES_MAX = 900
+HOSTS_TOLD_EACH_S = 5.0
 STEPS_MAX = 2**31 - 1  # what the column holds
 
 
@@ -51,7 +53,8 @@ class Outlet(Protocol):
     def log(self, line: dict[str, Any]) -> None: ...
     def item(self, frame: dict[str, str]) -> None: ...
     def stage(self, name: str) -> None: ...
-    def spent(self, seconds: list[float]) -> None: ...
+    def spent(self, clock: Clock) -> None: ...
+    def hosts(self, slowest: list[list[Any]]) -> None: ...
     def check(self) -> None: ...
     def flush(self) -> None: ...
 
@@ -74,6 +77,7 @@ class ProgressTracker:
         self._lock = threading.Lock()
         self._stage = ""
         self._stages = 0
+        self._tell_hosts_at = 0.0
         self.clock = Clock(self._outlet.spent)
 
     def update_step(self, step_name: str, increment: int = 1) -> None:
@@ -115,7 +119,21 @@ class ProgressTracker:
 
         What happens at once shares the time. `host` is counted with its requests and their seconds.
         """
-        return self.clock.spending(phase, host)
+        return self._spending(phase, host)
+
+    @contextmanager
+    def _spending(self, phase: str, host: str) -> Iterator[None]:
+        with self.clock.spending(phase, host):
+            yield
+        now = time.monotonic()
+        if host and now >= self._tell_hosts_at:  # now and then: a job that is killed has told of them too
+            self._tell_hosts_at = now + HOSTS_TOLD_EACH_S
+            self.tell_hosts()
+
+    def tell_hosts(self) -> None:
+        slowest = self.clock.slowest_hosts()
+        if slowest:
+            self._outlet.hosts(slowest)
 
     def log_debug(self, message: str, **data: Any) -> None:
         self._log(Level.DEBUG, message, data)
@@ -232,7 +250,7 @@ class SharedPage:
     _BODY_AT = 16
     _STEP_AT = 16 + struct.calcsize("=qqqdH")
 
-    _TIMES = struct.Struct(f"={len(PHASES)}d")
+    _TIMES = struct.Struct(f"={len(PHASES)}d{len(PHASES)}qd")  # seconds of each phase, how often each is open, since when
     _TIMES_AT = 1024
 
     def __init__(self) -> None:
@@ -281,12 +299,14 @@ class SharedPage:
             estimated_s=None if estimate < 0 else estimate,
         )
 
-    def write_times(self, seconds: list[float]) -> None:
-        self._TIMES.pack_into(self.memory, self._TIMES_AT, *seconds)
+    def write_times(self, clock: Clock) -> None:
+        self._TIMES.pack_into(self.memory, self._TIMES_AT, *clock.spent, *clock.open, clock.at)
 
-    def read_times(self) -> tuple[float, ...]:
-        """Seconds of each of PHASES. One may be a change ahead of the others."""
-        return self._TIMES.unpack_from(self.memory, self._TIMES_AT)
+    def read_times(self) -> list[float]:
+        """Seconds of each of PHASES until now, those that are open included. One may be a change ahead of the others."""
+        found = self._TIMES.unpack_from(self.memory, self._TIMES_AT)
+        spent, open_now, at = found[: len(PHASES)], found[len(PHASES) : -1], found[-1]
+        return shared_out(spent, open_now, max(0.0, time.monotonic() - at))  # CLOCK_MONOTONIC is one for all processes
 
     def ask_to_cancel(self) -> None:
         self.memory[self._WISH] = 1
@@ -331,8 +351,11 @@ class ChildOutlet:
     def stage(self, name: str) -> None:
         self.send({"stage": name})
 
-    def spent(self, seconds: list[float]) -> None:
-        self.page.write_times(seconds)
+    def spent(self, clock: Clock) -> None:
+        self.page.write_times(clock)
+
+    def hosts(self, slowest: list[list[Any]]) -> None:
+        self.send({"hosts": slowest})
 
     def log(self, line: dict[str, Any]) -> None:
         self.lines += 1
@@ -383,7 +406,10 @@ class DirectOutlet:
     def stage(self, name: str) -> None:
         """Kept with an attempt, which code outside a child has none of."""
 
-    def spent(self, seconds: list[float]) -> None:
+    def spent(self, clock: Clock) -> None:
+        """As above."""
+
+    def hosts(self, slowest: list[list[Any]]) -> None:
         """As above."""
 
     def check(self) -> None:

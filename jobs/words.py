@@ -72,8 +72,8 @@ def size(count: int) -> str:
 
 
 def count(number: int, noun: str, plural: str = "") -> str:
-    """1 page, 1,000 pages."""
-    return f"{number_format(number, use_l10n=True, force_grouping=True)} {noun if number == 1 else plural or noun + 's'}"
+    """1 page, 1,000 pages. In English, as all sentences of the code are (jobs.language)."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def up_to(number: int, most: int) -> str:

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
-from django.utils import timezone
+from django.utils import timezone, translation
 
+from jobs.language import SOURCE
 from jobs.words import zone_of
 
 Next = Callable[[HttpRequest], HttpResponse]
@@ -46,6 +47,18 @@ def viewer_time_zone(get_response: Next) -> Next:
 
     def middleware(request: HttpRequest) -> HttpResponse:
         with timezone.override(zone_of(request.COOKIES.get("tz", settings.TIME_ZONE))):
+            return get_response(request)
+
+    return middleware
+
+
+def one_language_for_programs(get_response: Next) -> Next:
+    """The API answers in English, whatever the browser or library that asks would like."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if not request.path.startswith("/api/"):
+            return get_response(request)
+        with translation.override(SOURCE):
             return get_response(request)
 
     return middleware

@@ -12,11 +12,12 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
 from jobs import words
-from jobs.language import told
+from jobs.language import told, told_word
 
 register = template.Library()
 
 register.filter("told", told)
+register.filter("told_word", told_word)
 register.filter("duration", lambda seconds: told(words.duration(seconds)))
 register.filter("about", lambda seconds: told(words.about(seconds)))
 register.filter("megabytes", lambda value: told(words.megabytes(value)))

@@ -42,6 +42,10 @@ class TestPreview:
         found = preview_of(file_of("a.jsonl", "application/jsonl", "\n".join(lines)))
         assert (found.columns, found.rows) == (["n", "who", "also"], [["1", '{"name": "Ada"}', ""], ["2", "", "null"]])
 
+    def test_what_other_programs_take_for_the_end_of_a_line_is_part_of_it(self, file_of):
+        found = preview_of(file_of("a.jsonl", "application/jsonl", '{"text":"one\u2028two\u0085three"}'))
+        assert found.rows == [["one\u2028two\u0085three"]]
+
     def test_the_names_in_an_archive(self, file_of):
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w") as archive:
@@ -51,6 +55,7 @@ class TestPreview:
     def test_what_is_not_what_it_is_called_has_none(self, file_of):
         assert preview_of(file_of("a.zip", "application/zip", b"no archive")).kind == "none"
         assert preview_of(file_of("a.jsonl", "application/jsonl", "{broken")).kind == "none"
+        assert preview_of(file_of("b.jsonl", "application/jsonl", "[" * 60_000)).kind == "none"
         assert preview_of(file_of("a.bin", "application/octet-stream", b"\0\1")).kind == "none"
 
     def test_html_is_shown_as_text_and_never_run(self, client, file_of, analyst):

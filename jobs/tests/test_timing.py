@@ -5,11 +5,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import time_machine
 
-from jobs import timing
+from jobs import timing, tracker
 from jobs.manager import JobManager
 from jobs.models import Job, JobAttempt
 from jobs.tests.fixtures import create, reload
 from jobs.timing import Clock
+from jobs.tracker import SharedPage
 
 NOON = datetime(2026, 3, 5, 12, tzinfo=UTC)
 
@@ -56,6 +57,17 @@ class TestClock:
         with clock.spending("writing"):
             pass
         assert clock.spent[1] == 1
+
+    def test_a_phase_that_is_open_counts_until_now(self, hands, monkeypatch):
+        """Also for the process beside, which may find its child killed in the middle of it."""
+        monkeypatch.setattr(tracker.time, "monotonic", lambda: hands.now)
+        page = SharedPage()
+        clock = Clock(page.write_times)
+        with clock.spending("writing"):
+            hands.on(240)
+            assert dict(zip(timing.PHASES, page.read_times(), strict=True))["writing"] == 240
+        hands.on(60)
+        assert dict(zip(timing.PHASES, page.read_times(), strict=True)) == {"polite": 0, "network": 0, "writing": 240, "processing": 0}
 
     def test_an_unknown_phase_is_refused(self):
         with pytest.raises(ValueError, match="thinking"), Clock().spending("thinking"):

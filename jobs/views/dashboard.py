@@ -76,8 +76,8 @@ def slow(request: HttpRequest) -> HttpResponse:
     visible = visible_jobs(request)
     found = paces(visible)
     slower = sum(pace.is_slower or pace.waits_longer for pace in found)
-    hosts, stages = slowest(visible)
-    context = {"held": held_for(visible), "paces": found, "slower": slower, "hosts": hosts, "stages": stages}
+    hosts, stages, looked_at = slowest(visible)
+    context = {"held": held_for(visible), "paces": found, "slower": slower, "hosts": hosts, "stages": stages, "looked_at": looked_at}
     return render(request, "jobs/slow.html", context)
 
 

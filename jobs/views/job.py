@@ -3,7 +3,6 @@
 import csv
 import itertools
 import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -24,7 +23,7 @@ from jobs.forms import JobOptionsForm
 from jobs.graph import JOBS_MAX, graph_of
 from jobs.manager import JobManager
 from jobs.models import ArchivedJob, Artifact, Job, JobAttempt, JobDependency, JobGroup, JobItem, JobLog
-from jobs.presentation import Badge, chart, decorate, live_fields, pace, told_live, type_label, unit_of
+from jobs.presentation import Badge, as_lists, chart, decorate, live_fields, pace, told_live, type_label, unit_of
 from jobs.previews import INLINE, preview_of
 from jobs.resources import unserved_queues
 from jobs.states import Level, Status
@@ -193,11 +192,6 @@ def job_live(request: HttpRequest, job_id: uuid.UUID) -> JsonResponse:
     rows = JobLog.objects.filter(job=job, seq__gt=after).order_by("seq")[:500]
     message = {"type": "job.snapshot", "job": live_fields(job), "log_seq": job.log_seq, "lines": as_lists(rows)}
     return JsonResponse(told_live(message))
-
-
-def as_lists(rows: Iterable[JobLog]) -> list[list[Any]]:
-    """Lines as browsers get them: [number, level, message, seconds since the epoch, step]."""
-    return [[row.seq, row.level, row.message, row.timestamp.timestamp(), row.step_name] for row in rows]
 
 
 class LinesForm(forms.Form):

@@ -37,14 +37,19 @@ COLUMNS = {
     "ended": "Ended",
     "worker": "Worker",
 }
+UNDO_MAX = 500  # jobs; a form with more fields is not taken
 USUAL_COLUMNS = ["progress", "time", "by", "created"]
 
 
 def chosen_columns(request: HttpRequest) -> list[str]:
     """As the address says, else as they were chosen last; unknown ones are left out."""
-    if "columns" in request.GET:
-        request.session["columns"] = [name for name in COLUMNS if name in request.GET.getlist("columns")]
-    return [name for name in request.session.get("columns", USUAL_COLUMNS) if name in COLUMNS]
+    kept = [name for name in request.session.get("columns", USUAL_COLUMNS) if name in COLUMNS]
+    if "columns" not in request.GET:
+        return kept
+    asked = [name for name in COLUMNS if name in request.GET.getlist("columns")]
+    if asked != kept and "X-Regions" not in request.headers:  # a tab that only draws itself again chooses nothing
+        request.session["columns"] = asked
+    return asked
 
 
 @login_required
@@ -206,7 +211,7 @@ def offer_bulk_undo(request: HttpRequest, action: str, done: list[Job]) -> None:
     back = {"keep": {"action": "let_go"}, "let_go": {"action": "keep"}}.get(action)
     if action == "priority" and len(priorities) == 1:
         back = {"action": "priority", "priority": str(priorities.pop())}
-    if back and done:
+    if back and 0 < len(done) <= UNDO_MAX:
         offer_undo(request, reverse("job-bulk"), job=[str(job.pk) for job in done], confirmed="1", **back)
 
 

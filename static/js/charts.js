@@ -4,22 +4,31 @@ import { number } from "./words.js";
 
 const RANGES = { "24h": 24, "7d": 7 * 24, "28d": 28 * 24 };
 const HOUR = 3600;
+const FRESH_MS = 60_000;
 
 export async function startChart(figure) {
-  const [answer] = await Promise.all([fetch(figure.dataset.url, { credentials: "same-origin" }), load(figure)]);
-  if (!answer.ok) return;
-  const { hours } = await answer.json();
+  const [hours] = await Promise.all([ask(figure), load(figure)]);
+  if (!hours) return;
   const chart = new Throughput(figure, hours);
   const buttons = [...figure.querySelectorAll("[data-range]")];
   for (const button of buttons) {
-    button.addEventListener("click", () => {
+    button.addEventListener("click", async () => {
       for (const other of buttons) other.setAttribute("aria-pressed", other === button);
+      await chart.refresh();
       chart.draw(button.dataset.range);
     });
   }
   chart.draw(buttons.find((button) => button.getAttribute("aria-pressed") === "true").dataset.range);
+  document.addEventListener("regions", async () => { if (await chart.refresh()) chart.draw(chart.range); });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => chart.draw(chart.range));
   new ResizeObserver(() => chart.fit()).observe(chart.place);
+}
+
+async function ask(figure) {
+  try {
+    const answer = await fetch(figure.dataset.url, { credentials: "same-origin" });
+    return answer.ok ? new Map((await answer.json()).hours.map(([at, ...counts]) => [at, counts])) : null;
+  } catch { return null; } // the server is away; the mark in the head says so
 }
 
 function load(figure) {
@@ -33,9 +42,18 @@ function load(figure) {
 
 class Throughput {
   constructor(figure, hours) {
-    Object.assign(this, { figure, hours: new Map(hours.map(([at, ...counts]) => [at, counts])) });
+    Object.assign(this, { figure, hours, askedAt: Date.now() });
     this.place = figure.querySelector("[data-plot]");
     this.says = figure.querySelector("[data-says]");
+  }
+
+  // Once a minute at most; true if there are new figures.
+  async refresh() {
+    if (Date.now() - this.askedAt < FRESH_MS) return false;
+    this.askedAt = Date.now();
+    const hours = await ask(this.figure);
+    if (hours) this.hours = hours;
+    return Boolean(hours);
   }
 
   // Hours for a day or a week; days of the viewer for longer. Of hours in which nothing ended there is a zero.
@@ -59,7 +77,7 @@ class Throughput {
     const sum = (column) => column.reduce((all, value) => all + value, 0);
     const failed = sum(data[2]), all = sum(data[1]);
     this.says.textContent = all
-      ? interpolate(gettext("%s completed, %s failed (%s %%)"), [number.format(all - failed), number.format(failed), number.format(Math.round(1000 * failed / all) / 10)])
+      ? interpolate(gettext("%s completed, %s failed (%s)"), [number.format(all - failed), number.format(failed), `${number.format(Math.round(1000 * failed / all) / 10)} %`])
       : gettext("No job has ended in this time.");
     this.plot?.destroy();
     this.plot = new window.uPlot(this.options(range), data, this.place);

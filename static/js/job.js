@@ -12,7 +12,8 @@ const log = new LogView(list, document.querySelector("[data-follow]"));
 let revision = Number(page.dataset.revision);
 let seq = Number(page.dataset.seq);
 let shown = { status: page.dataset.status, badge: null, attempt: null };
-let latest = null;
+let latest = null; // what is to be painted
+let last = null; // what was said last
 
 const paint = slowly(() => {
   if (!latest) return;
@@ -40,10 +41,10 @@ function set(name, text) {
 
 function show(job) {
   if (job.revision < revision) return;
-  revision = page.dataset.revision = job.revision;
+  revision = job.revision;
   const changed = shown.status !== job.status || (shown.badge ?? job.badge) !== job.badge || (shown.attempt ?? job.attempt) !== job.attempt;
   shown = { status: job.status, badge: job.badge, attempt: job.attempt };
-  latest = job;
+  latest = last = job;
   paint();
   if (changed) redraw();
 }
@@ -77,6 +78,8 @@ export function startJobPage() {
   const wanted = /^#L(\d+)$/.exec(location.hash)?.[1];
   if (wanted && Number(wanted) <= seq && !document.getElementById(`L${wanted}`) && !("around" in list.dataset) && !("find" in list.dataset)) location.replace(`?line=${wanted}#L${wanted}`);
   if (!location.hash) log.toEnd();
+  // a part that the server drew a moment ago may be behind what was said since
+  document.addEventListener("regions", () => { if (last) { latest = last; paint(); } });
   setInterval(() => {
     const elapsed = page.querySelector("[data-since]");
     if (elapsed) elapsed.textContent = duration((Date.now() - Date.parse(elapsed.dataset.since)) / 1000);

@@ -9,12 +9,16 @@ const NEAR = 600; // pixels from an end at which the next lines are asked for
 
 export class LogView {
   constructor(list, follow) {
-    Object.assign(this, { list, follow, level: Number(list.dataset.level), find: (list.dataset.find ?? "").toLowerCase() });
+    Object.assign(this, { list, follow, level: Number(list.dataset.level), find: list.dataset.find ?? "" });
     this.atTail = !("around" in list.dataset);
     this.atHead = list.dataset.head === "1";
+    this.asked = 0; // the newest question to the server: answers to older ones are not used
     this.loading = false;
+    this.newest = 0; // the last line that fits, shown or not
     this.fresh = [];
     this.paint = slowly(() => this.show(), 250);
+    this.catchUp = slowly(() => this.more("after", this.lastSeq()), 1000);
+    this.setFollow(this.follows());
     list.addEventListener("scroll", () => this.scrolled(), { passive: true });
     list.addEventListener("wheel", () => this.setFollow(this.isAtEnd()), { passive: true });
     list.addEventListener("keydown", (event) => {
@@ -29,25 +33,28 @@ export class LogView {
   setFollow(on) { this.follow.setAttribute("aria-pressed", on && this.atTail); }
   isAtEnd() { return this.list.scrollHeight - this.list.scrollTop - this.list.clientHeight < 40; }
   toEnd() { this.list.scrollTop = this.list.scrollHeight; }
-  first() { return this.list.querySelector("li[data-seq]"); }
-  last() { return this.list.lastElementChild?.dataset.seq ? this.list.lastElementChild : null; }
+  firstSeq() { return Number(this.list.querySelector("li[data-seq]")?.dataset.seq ?? 0); }
+  lastSeq() { return Number(this.list.lastElementChild?.dataset.seq ?? 0); }
 
-  fits(line) { return line[1] >= this.level && line[2].toLowerCase().includes(this.find); }
-
-  // Lines that were just written; while older ones are looked at they are only counted.
+  // Lines that were just written; while older ones are looked at they are only counted. What has a text the server knows alone.
   append(lines) {
+    const fitting = lines.filter(([, level]) => level >= this.level);
+    if (!fitting.length) return;
+    if (this.find) { if (this.atTail) this.catchUp(); return; }
+    this.newest = Math.max(this.newest, fitting.at(-1)[0]);
     if (!this.atTail) return;
-    this.fresh.push(...lines.filter((line) => this.fits(line)));
-    if (this.fresh.length) this.paint();
+    this.fresh.push(...fitting);
+    this.paint();
   }
 
   show() {
-    const fresh = this.fresh.splice(0);
+    const last = this.lastSeq();
+    const fresh = this.fresh.splice(0).filter(([seq]) => seq > last);
     if (!fresh.length || !this.atTail) return;
+    if (!this.follows() && this.list.childElementCount + fresh.length > LINES_SHOWN) { this.atTail = false; return; } // what is read stays
     this.list.querySelector(".log-empty")?.remove();
     this.list.append(rows(fresh));
-    if (this.follows() || this.list.childElementCount > 2 * LINES_SHOWN) this.trim("start");
-    if (this.follows()) this.toEnd();
+    if (this.follows()) { this.trim("start"); this.toEnd(); }
   }
 
   async toTail() {
@@ -59,8 +66,8 @@ export class LogView {
   async scrolled() {
     if (this.loading) return;
     const { scrollTop, scrollHeight, clientHeight } = this.list;
-    if (scrollTop < NEAR && !this.atHead && this.first()) await this.more("before", this.first().dataset.seq);
-    else if (scrollHeight - scrollTop - clientHeight < NEAR && !this.atTail && this.last()) await this.more("after", this.last().dataset.seq);
+    if (scrollTop < NEAR && !this.atHead && this.firstSeq()) await this.more("before", this.firstSeq());
+    else if (scrollHeight - scrollTop - clientHeight < NEAR && !this.atTail && this.lastSeq()) await this.more("after", this.lastSeq());
   }
 
   async more(way, seq) {
@@ -74,11 +81,13 @@ export class LogView {
       this.atHead = !found.more;
       if (this.trim("end")) this.atTail = false;
     } else {
+      if (found.lines.length) list.querySelector(".log-empty")?.remove();
       list.append(rows(found.lines));
-      this.atTail = !found.more;
       this.trim("start");
+      this.arrived(!found.more);
     }
     this.setFollow(this.follows());
+    if (this.follows()) this.toEnd();
   }
 
   async replace(query, where) {
@@ -87,20 +96,28 @@ export class LogView {
     this.fresh = [];
     this.list.replaceChildren(rows(found.lines));
     this.atHead = where === "top" || !found.more;
-    this.atTail = where === "end" || !found.more;
     this.list.scrollTop = where === "top" ? 0 : this.list.scrollHeight;
+    this.arrived(where === "end" || !found.more);
+  }
+
+  // At the tail, unless lines were written while the server answered.
+  arrived(atTail) {
+    this.atTail = atTail && this.lastSeq() >= this.newest;
+    if (atTail && !this.atTail) this.catchUp();
   }
 
   async ask(query) {
+    const mine = ++this.asked;
     this.loading = true;
     try {
       const filter = new URLSearchParams({ level: this.level, find: this.find });
       const response = await fetch(`${this.list.dataset.url}?${query}&${filter}`, { credentials: "same-origin" });
-      return response.ok ? await response.json() : null;
+      const found = response.ok ? await response.json() : null;
+      return mine === this.asked ? found : null;
     } catch {
       return null; // the server is away; the mark in the head says so
     } finally {
-      this.loading = false;
+      if (mine === this.asked) this.loading = false;
     }
   }
 

@@ -21,8 +21,6 @@ async function load(only) {
   if (response.redirected || response.status === 404) { location.reload(); return; }
   if (!response.ok) return;
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
-  const shown = document.querySelector("[data-job-page]"), drawn = fresh.querySelector("[data-job-page]");
-  if (shown && drawn && Number(drawn.dataset.revision) < Number(shown.dataset.revision)) { again = true; return; } // a live message was quicker
   for (const region of document.querySelectorAll("[data-region]")) {
     if (only && region.id !== only) continue;
     const next = fresh.getElementById(region.id);
