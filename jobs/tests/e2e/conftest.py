@@ -4,6 +4,7 @@ import os
 import socket
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
 from jobs.tests.fixtures import Stack
@@ -83,3 +84,10 @@ def sign_in(browser, stack):
     yield open_browser
     for viewer in viewers:
         viewer.close()
+
+
+def barriers(page, path):
+    """What axe-core finds on the page that is open, each as a sentence."""
+    answer = Axe().run(page).response
+    assert len(answer["passes"]) > 15, "axe did not look"
+    return [f"{path}: {rule['impact']} {rule['id']}: {rule['nodes'][0]['html'][:200]}" for rule in answer["violations"]]

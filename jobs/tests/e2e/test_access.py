@@ -3,12 +3,12 @@
 import re
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from jobs.manager import JobManager
 from jobs.models import Artifact, Job, SavedView, WorkerProcess
 from jobs.states import Priority, Status
+from jobs.tests.e2e.conftest import barriers
 from jobs.tests.fixtures import reload, status_of, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
@@ -94,12 +94,6 @@ def test_axe_finds_no_barrier_and_nothing_is_wider_than_the_screen(browser, stac
             found.append(f"{path} is {width} px wider than the screen")
     context.close()
     assert found == []
-
-
-def barriers(page, path):
-    answer = Axe().run(page).response
-    assert len(answer["passes"]) > 15, "axe did not look"
-    return [f"{path}: {rule['impact']} {rule['id']}: {rule['nodes'][0]['html'][:200]}" for rule in answer["violations"]]
 
 
 def here(page):

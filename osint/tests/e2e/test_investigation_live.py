@@ -6,7 +6,10 @@ import pytest
 from django.contrib.auth.models import User
 from playwright.sync_api import expect
 
-from osint.models import DuplicatePair, Subject
+from jobs.manager import JobManager
+from jobs.models import Job
+from jobs.tests.e2e.conftest import Viewer, barriers
+from osint.models import DuplicatePair, Entity, Subject
 from osint.tests.fixtures import add_document, run_here
 
 pytestmark = pytest.mark.e2e
@@ -17,9 +20,13 @@ def analyst(transactional_db):
     return User.objects.create_user("ortega", password="pw")
 
 
-def test_from_the_first_address_to_the_report(site, analyst, start_stack, browser):
-    from jobs.tests.e2e.conftest import Viewer
+@pytest.fixture
+def stack(start_stack):
+    """Nothing works here: what a test runs itself is taken by nobody else."""
+    return start_stack(workers=False)
 
+
+def test_from_the_first_address_to_the_report(site, analyst, start_stack, browser):
     stack = start_stack()  # after the site, whose address it must allow
     viewer = Viewer(browser, stack.base, "ortega")
     page = viewer.page
@@ -87,8 +94,6 @@ def test_pairs_are_reviewed_one_by_one(analyst, stack, sign_in):
 
 
 def test_a_narrow_screen_scrolls_only_downwards(analyst, stack, browser):
-    from jobs.tests.e2e.conftest import Viewer
-
     subject = Subject.objects.create(name="Meridian", created_by=analyst)
     add_document(
         subject,
@@ -105,3 +110,51 @@ def test_a_narrow_screen_scrolls_only_downwards(analyst, stack, browser):
         viewer.page.goto(address)
         assert viewer.page.evaluate("document.documentElement.scrollWidth") <= 360, address
     viewer.close()
+
+
+@pytest.mark.parametrize("look", [{"color_scheme": "light"}, {"color_scheme": "dark"}, {"forced_colors": "active"}], ids=str)
+def test_axe_finds_no_barrier_on_the_pages_of_a_subject(analyst, stack, sign_in, look):
+    subject = Subject.objects.create(name="Meridian", created_by=analyst)
+    text = " ".join(f"word{n} of the story" for n in range(100))
+    for version in (f"Anna Keller met Jan Lindqvist on 3 June 2023. {text}", text, text.replace("word50", "another")):
+        add_document(subject, version)
+    for job_type in ("entity_extraction", "timeline_assembly", "duplicate_detection"):
+        run_here(job_type, subject, analyst)
+    page = sign_in(bypass_csp=True, **look)
+    tabs = ("", "documents/", "entities/", "timeline/", "duplicates/", "files/", "search/?q=story", "investigate/", "upload/")
+    pages = ["/subjects/", *(f"/subjects/{subject.pk}/{tab}" for tab in tabs)]
+    pages += [subject.documents.first().get_absolute_url(), Entity.objects.filter(subject=subject).first().get_absolute_url()]
+    found = []
+    for path in pages:
+        page.goto(path)
+        found += barriers(page, path)
+    assert found == []
+
+
+def test_other_parameters_and_the_same_again_with_changes(site, analyst, stack, sign_in):
+    """The form is filled in with what the job had; the old run stays."""
+    subject = Subject.objects.create(name="Meridian", created_by=analyst)
+    manager = JobManager()
+    ends = {}
+    for name in ("failed", "completed"):
+        parameters = {"urls": [f"{site}/", f"{site}/{name}"], "delay_s": 2.5}
+        ends[name] = manager.create_job("web_scraping", parameters=parameters, created_by=analyst, subject_id=subject.pk)
+        assert manager.start([ends[name].pk], worker_id="atlas-1", host="atlas")
+    manager.mark_failed(ends["failed"].pk, "None of the 2 pages could be read", kind="permanent", attempt=1)
+    manager.mark_completed(ends["completed"].pk, {"documents": 2, "failed": 0, "bytes": 1}, attempt=1)
+    page = sign_in()
+    for name, button in (
+        ("failed", "a:has-text('Start again with other parameters')"),
+        ("completed", "a:has-text('Run again with changes')"),
+    ):
+        page.goto(ends[name].get_absolute_url())
+        page.click(button)
+        expect(page.locator("[name=urls]")).to_have_value(f"{site}/\n{site}/{name}")
+        expect(page.locator("[name=delay_s]")).to_have_value("2.5")
+        page.fill("[name=urls]", f"{site}/press/2018-05-04")
+        page.click("button:has-text('Start this job')")
+        page.wait_for_url(re.compile(r"/jobs/[0-9a-f-]{36}/$"))
+        new = Job.objects.order_by("-created_at").first()
+        assert new.parameters["urls"] == [f"{site}/press/2018-05-04"]
+        assert new.parameters["delay_s"] == 2.5
+        assert Job.objects.get(pk=ends[name].pk).status == name.upper()
