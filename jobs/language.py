@@ -20,6 +20,7 @@ from django.utils.formats import get_format
 SOURCE = "en"
 DEPTH = 7  # sentences within sentences
 CHARS_MAX = 400  # a longer text is not looked for: it is somebody's, such as a message of a library
+UNIT_CHARS = 3  # a template with no more of its own is a number with its unit, such as {0} MB
 PARTS = " · "  # between what a sentence is put together of, each by itself
 SEPARATORS = ("; ", ". ", ", ", ": ")
 VARIES = re.compile(r"\{(\d)(!?)\}")
@@ -58,9 +59,10 @@ class Catalogue:
         if not order:
             self.plain[text] = translated
             return
-        pattern = "(.+?)".join(re.escape(part) for part in parts[::3])
+        exactness = sum(map(len, parts[::3]))
+        pattern = ("(.+?)" if exactness > UNIT_CHARS else r"([\d.,]+)").join(re.escape(part) for part in parts[::3])
         own = frozenset(n for n, mark, before in zip(order, parts[2::3], parts[::3], strict=False) if mark or before.endswith(("“", "'")))
-        template = Template(re.compile(pattern, re.DOTALL), order, own, translated, sum(map(len, parts[::3])))
+        template = Template(re.compile(pattern, re.DOTALL), order, own, translated, exactness)
         first, last = text.split(" ", maxsplit=1)[0], text.rsplit(" ", maxsplit=1)[-1]
         if not VARIES.search(first):
             self.by_first[first].append(template)

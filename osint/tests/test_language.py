@@ -115,6 +115,8 @@ class TestTold:
         ("Fetching example.org/a · 4 of 10 pages · about 3 min left", "Ruft ab: example.org/a · 4 von 10 Seiten · noch etwa 3 min"),
         ("Try 2 of 4 failed: Not finished in 60 s", "Versuch 2 von 4 fehlgeschlagen: Nicht fertig in 60 s"),
         ("Cancelled by ortega: wrong site", "Abgebrochen von ortega: wrong site"),
+        ("https://example.org/119: Not finished in 60 s", "https://example.org/119: Nicht fertig in 60 s"),
+        ("0.4 s", "0,4 s"),
         ("Retries in 4 min 12 s", "Neuer Versuch in 4 min 12 s"),
         ("It is tried again by itself. If it keeps failing, check that the host is reachable.",
          "Es wird von selbst noch einmal versucht. Wenn es weiter fehlschlägt, prüfen Sie, ob der Host erreichbar ist."),
