@@ -305,7 +305,6 @@ class Ticker:
         self.host = os.uname().nodename
         self.rescuer = Rescuer()
         self.cpu = CpuMean()
-        self.patiences: dict[str, tuple[float, float]] = {}  # type → (when it was looked up, seconds)
 
     def tick(self, generations: list[Generation]) -> None:
         self.cpu.look(time.monotonic(), *cpu_seconds())
@@ -359,15 +358,12 @@ class Ticker:
                 JobManager().mark_stalled(job, silent)
 
     def patience(self, job_type: str) -> float:
-        """Seconds without progress that are usual for a type; looked up once a minute."""
+        """Seconds without progress that are usual for a type."""
         kind = registry.find(job_type)
         if kind and kind.stalled_after_s is not None:
             return kind.stalled_after_s
-        known = self.patiences.get(job_type)
-        if known is None or time.monotonic() - known[0] > 60:
-            found = forecast.usual(job_type)
-            known = self.patiences[job_type] = (time.monotonic(), USUAL_STEPS * found.step_s if found else 0.0)
-        return known[1]
+        found = forecast.usual_lately(job_type)
+        return USUAL_STEPS * found.step_s if found else 0.0
 
     def clamp(self) -> None:
         """Whatever the clock did when it was written: no retry is further away than the longest legal delay, and what

@@ -268,20 +268,16 @@ class JobListConsumer(Consumer):
 
 
 def read_rows(user: Any, ids: set[str], language: str) -> list[dict[str, Any]]:
-    with translation.override(language):
-        return rows_of(user, ids)
-
-
-def rows_of(user: Any, ids: set[str]) -> list[dict[str, Any]]:
     jobs = Job.objects.visible_to(user).select_related("created_by").filter(pk__in=list(ids)[:200])
-    return [
-        {
-            "id": str(job.pk), "revision": job.revision, "status": job.status,
-            "created": job.created_at.timestamp(),
-            "html": render_to_string("jobs/_row.html", {"job": job, "all_columns": True}),
-        }
-        for job in decorate(list(jobs))
-    ]  # fmt: skip
+    with translation.override(language):
+        return [
+            {
+                "id": str(job.pk), "revision": job.revision, "status": job.status,
+                "created": job.created_at.timestamp(),
+                "html": render_to_string("jobs/_row.html", {"job": job, "all_columns": True}),
+            }
+            for job in decorate(list(jobs))
+        ]  # fmt: skip
 
 
 class Watch:

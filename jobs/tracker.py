@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -114,15 +114,12 @@ class ProgressTracker:
             self._stage, self._stages = name, self._stages + 1
             self._outlet.stage(clean_text(name, 100))
 
-    def spending(self, phase: str, host: str = "") -> AbstractContextManager[None]:
+    @contextmanager
+    def spending(self, phase: str, host: str = "") -> Iterator[None]:
         """A context whose time is "polite" (waiting for a turn), "network", "writing" or "processing"; the rest is processing.
 
         What happens at once shares the time. `host` is counted with its requests and their seconds.
         """
-        return self._spending(phase, host)
-
-    @contextmanager
-    def _spending(self, phase: str, host: str) -> Iterator[None]:
         with self.clock.spending(phase, host):
             yield
         now = time.monotonic()

@@ -3,6 +3,8 @@
 import csv
 import itertools
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -214,12 +216,12 @@ def job_lines(request: HttpRequest, job_id: uuid.UUID) -> JsonResponse:
     said = form.cleaned_data
     rows = lines_of(job, said["level"] or Level.DEBUG, said["find"])
     if said["after"] is not None:
-        found = list(rows.filter(seq__gt=said["after"]).order_by("seq")[: LOG_LINES_SHOWN + 1])
-        return JsonResponse(told_live({"lines": as_lists(found[:LOG_LINES_SHOWN]), "more": len(found) > LOG_LINES_SHOWN}))
-    if said["before"] is not None:
-        rows = rows.filter(seq__lt=said["before"])
-    found = list(rows.order_by("-seq")[: LOG_LINES_SHOWN + 1])
-    return JsonResponse(told_live({"lines": as_lists(reversed(found[:LOG_LINES_SHOWN])), "more": len(found) > LOG_LINES_SHOWN}))
+        rows = rows.filter(seq__gt=said["after"]).order_by("seq")
+    else:
+        rows = (rows if said["before"] is None else rows.filter(seq__lt=said["before"])).order_by("-seq")
+    found = list(rows[: LOG_LINES_SHOWN + 1])
+    lines = sorted(found[:LOG_LINES_SHOWN], key=lambda row: row.seq)
+    return JsonResponse(told_live({"lines": as_lists(lines), "more": len(found) > LOG_LINES_SHOWN}))
 
 
 @login_required
@@ -328,15 +330,26 @@ def job_items_csv(request: HttpRequest, job_id: uuid.UUID) -> StreamingHttpRespo
     return response
 
 
+def visible_artifact(request: HttpRequest, artifact_id: uuid.UUID) -> Artifact:
+    return get_object_or_404(Artifact.objects.visible_to(request.user), pk=artifact_id)
+
+
+@contextmanager
+def gone_is_a_404() -> Iterator[None]:
+    """For what opens the file of an artifact: its row may be there when the file is not."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise Http404("The file is no longer there.") from None
+
+
 @login_required
 @require_GET
 def artifact(request: HttpRequest, artifact_id: uuid.UUID) -> FileResponse:
     """A file of a job, as a download: what a job made is never run in our origin. Pictures and PDF may be shown inside its preview."""
-    found = get_object_or_404(Artifact.objects.visible_to(request.user), pk=artifact_id)
-    try:
+    found = visible_artifact(request, artifact_id)
+    with gone_is_a_404():
         stream = found.file.open("rb")
-    except FileNotFoundError:
-        raise Http404("The file is no longer there.") from None
     inline = "inline" in request.GET and found.media_type in INLINE
     response = FileResponse(stream, as_attachment=not inline, filename=found.name, content_type=found.media_type)
     if inline:
@@ -348,9 +361,7 @@ def artifact(request: HttpRequest, artifact_id: uuid.UUID) -> FileResponse:
 @login_required
 @require_GET
 def artifact_preview(request: HttpRequest, artifact_id: uuid.UUID) -> HttpResponse:
-    found = get_object_or_404(Artifact.objects.visible_to(request.user), pk=artifact_id)
-    try:
+    found = visible_artifact(request, artifact_id)
+    with gone_is_a_404():
         preview = preview_of(found)
-    except FileNotFoundError:
-        raise Http404("The file is no longer there.") from None
     return render(request, "jobs/preview.html", {"file": found, "preview": preview, "job": linked(request, found.job_id)})

@@ -20,10 +20,10 @@ from jobs.forms import BulkForm, SavedViewForm, priorities_for
 from jobs.models import Job, SavedView
 from jobs.paging import COUNTED, counted, keyset_page
 from jobs.presentation import decorate
-from jobs.queries import JobQuerySet, few_subjects_of, subjects_of
+from jobs.queries import JobQuerySet, subjects_of
 from jobs.search import HITS_MAX
 from jobs.states import Priority
-from jobs.views.scope import PAGE_SIZE, Echo, offer_undo, subject_of, visible_jobs, without
+from jobs.views.scope import PAGE_SIZE, Echo, few_subjects, offer_undo, subject_of, visible_jobs, without
 
 # What a row may show beside its state and its job; the ones that it shows unless other ones are chosen.
 COLUMNS = {
@@ -78,7 +78,7 @@ def job_list(request: HttpRequest) -> HttpResponse:
             "types": registry.choices(),
             "priorities": [(p.name, p.label) for p in Priority],
             "periods": PERIODS.items(),
-            "creators": creators_of(request.user),
+            "creators": creators_of(request),
             "given": request.GET,
             "is_filtered": any(v for k, v in request.GET.items() if k in JobFilter.base_filters and k != "sort"),
             "subject": subject_of(request, request.GET.get("subject")),
@@ -139,13 +139,14 @@ def view_delete(request: HttpRequest, view_id: int) -> HttpResponse:
     return redirect("job-list")
 
 
-def creators_of(user: Any) -> list[str]:
+def creators_of(request: HttpRequest) -> list[str]:
     """Of the jobs that a person may see: everybody who started one, or those who did on the person's subjects."""
+    user: Any = request.user
     people = get_user_model().objects.order_by("username")
     if user.has_perm("jobs.view_all_jobs"):
         people = people.filter(Exists(Job.objects.filter(created_by=OuterRef("pk")).order_by()))
     else:
-        subjects, few = subjects_of(user), few_subjects_of(user)
+        subjects, few = subjects_of(user), few_subjects(request)
         named: Any = few if few is not None or subjects is None else subjects.values("pk")
         shared = Job.objects.filter(subject_id__in=named or [])
         people = people.filter(pk__in={user.pk, *shared.order_by().values_list("created_by_id", flat=True).distinct()})

@@ -30,10 +30,16 @@ def offer_undo(request: HttpRequest, url: str, **values: str | list[str]) -> Non
 
 
 def visible_jobs(request: HttpRequest) -> JobQuerySet:
-    scope: Any = request
-    if not hasattr(scope, "few_subjects"):  # looked up once a page
-        scope.few_subjects = few_subjects_of(request.user)
-    return Job.objects.visible_to(request.user, within=scope.few_subjects).select_related("created_by")
+    return Job.objects.visible_to(request.user, within=few_subjects(request)).select_related("created_by")
+
+
+def few_subjects(request: HttpRequest) -> list[uuid.UUID] | None:
+    """`few_subjects_of` the viewer, looked up once a page."""
+    page: Any = request
+    if not hasattr(page, "few_subjects"):
+        page.few_subjects = few_subjects_of(request.user)
+    found: list[uuid.UUID] | None = page.few_subjects
+    return found
 
 
 def visible_job(request: HttpRequest, job_id: uuid.UUID) -> Job:
