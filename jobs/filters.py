@@ -12,6 +12,7 @@ from jobs import registry, search
 from jobs.failures import failed_jobs, lately, with_failure
 from jobs.fulltext import terms_of
 from jobs.models import Job
+from jobs.queries import few_subjects
 from jobs.states import Priority, Status
 
 # What people look for, beyond the five statuses. Held and retrying are kinds of waiting.
@@ -102,7 +103,7 @@ class JobFilter(filters.FilterSet):
         """The newest jobs with these words; `has_more` says that there are more than are found."""
         if not terms_of(value):
             return jobs
-        ids, self.has_more = search.newest(value, jobs, getattr(self.request, "user", None))
+        ids, self.has_more = search.newest(value, jobs, search.scope_of(self.request.user, few_subjects(self.request)))
         return jobs.filter(pk__in=ids)
 
     def in_order(self, jobs: QuerySet, name: str, value: str) -> QuerySet:
@@ -118,7 +119,7 @@ class JobFilter(filters.FilterSet):
         return SORTS.get(self.form.cleaned_data.get("sort") or "", FIRST_SORT)
 
 
-def filtered(data: Any, jobs: QuerySet, request: Any = None) -> tuple[JobFilter, list[str]]:
+def filtered(data: Any, jobs: QuerySet, request: Any) -> tuple[JobFilter, list[str]]:
     """A filter that can be used, and what of `data` made no sense and was left out, in words."""
     form = JobFilter(data, queryset=jobs, request=request)
     if form.is_valid():

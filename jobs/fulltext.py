@@ -19,16 +19,16 @@ def words_sql(expression: str) -> str:
     return f"translate({expression}, E'{quoted}', '{' ' * len(MARKS)}')"
 
 
-def as_fts5(terms: list[list[str]]) -> str:
-    """All terms; the last word may be the beginning of one."""
+def as_fts5(terms: list[list[str]], *, beginning: bool = True) -> str:
+    """All terms; with `beginning` the last word may be the beginning of one."""
     quoted = ['"' + " ".join(term) + '"' for term in terms]
-    return " AND ".join(quoted) + (" *" if len(terms[-1]) == 1 else "")
+    return " AND ".join(quoted) + (" *" if beginning and len(terms[-1]) == 1 else "")
 
 
-def as_tsquery(terms: list[list[str]], weight: str = "") -> str:
+def as_tsquery(terms: list[list[str]], weight: str = "", *, beginning: bool = True) -> str:
     """As `as_fts5`, for the configuration “simple”; with `weight` only in words of that weight, such as D."""
     label = f":{weight}" if weight else ""
     parts = [" <-> ".join(f"'{word}'{label}" for word in term) for term in terms]
-    if len(terms[-1]) == 1:
+    if beginning and len(terms[-1]) == 1:
         parts[-1] = f"'{terms[-1][0]}':*{weight}"
     return " & ".join(f"({part})" for part in parts)

@@ -149,8 +149,8 @@ class Job(models.Model):
             models.Index(fields=("-created_at", "-id"), name="job_created"),
             models.Index(fields=("-completed_at",), name="job_completed", condition=Q(completed_at__isnull=False)),
             # of those who see a part of the jobs: SQLite looks each part up by these, instead of walking all jobs of a status
-            models.Index(fields=("created_by", "status", "-created_at"), name="job_creator_status"),
-            models.Index(fields=("subject_id", "status", "-created_at"), name="job_subject_status"),
+            models.Index(fields=("created_by", "status", "-created_at", "job_type"), name="job_creator_state"),
+            models.Index(fields=("subject_id", "status", "-created_at", "job_type"), name="job_subject_state"),
             models.Index(fields=("priority", "id"), name="job_priority"),
             models.Index(fields=("name", "id"), name="job_name"),
             models.Index(fields=("continues_id",), name="job_continues", condition=Q(continues_id__isnull=False)),

@@ -37,6 +37,14 @@ def few_subjects_of(user: Any) -> list[uuid.UUID] | None:
     return ids if len(ids) <= SUBJECTS_NAMED else None
 
 
+def few_subjects(request: Any) -> list[uuid.UUID] | None:
+    """`few_subjects_of` the viewer, looked up once a request."""
+    if not hasattr(request, "few_subjects"):
+        request.few_subjects = few_subjects_of(request.user)
+    found: list[uuid.UUID] | None = request.few_subjects
+    return found
+
+
 class JobQuerySet(models.QuerySet):
     def visible_to(self, user: Any, *, within: list[uuid.UUID] | None = None) -> Self:
         """Own jobs and those of subjects in the user's scope; all for those with `jobs.view_all_jobs`.

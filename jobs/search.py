@@ -13,11 +13,10 @@ from django.db.models import QuerySet
 
 from jobs.fulltext import as_fts5, as_tsquery, terms_of
 from jobs.models import Job, JobText
-from jobs.queries import few_subjects_of
 
 HITS_MAX = 200
 CHARS_MAX = 20_000  # of the parameters of a job
-BATCH, BATCHES_MAX = 1_000, 20
+BATCH, BATCHES_MAX = 300, 6  # each twice as large as the one before: 18,900 texts at most
 
 _SQLITE = """
     SELECT s.rowid, t.job_id FROM jobs_search s JOIN jobs_jobtext t ON t.id = s.rowid
@@ -27,15 +26,24 @@ _POSTGRESQL = """
 LAST = 2**62
 
 
-def newest(text: str, visible: QuerySet, user: Any) -> tuple[list[uuid.UUID], bool]:
+def newest(text: str, visible: QuerySet, scope: list[str]) -> tuple[list[uuid.UUID], bool]:
     """(the newest visible jobs that have all words of `text` in one place, 200 at most; whether there may be more).
 
-    The last word may be the beginning of one; a phrase in double quotes is looked for as it stands.
+    `scope` is `scope_of` the viewer.
+    The last word may be the beginning of one where too few have it whole; a phrase in double quotes is looked for as it stands.
+    Whole words come first because for a beginning both databases collect every text that has it, before the newest are known.
     """
     terms = terms_of(text)
     if not terms:
         return [], False
-    query = query_of(terms, scope_of(user))
+    found, more = found_by(query_of(terms, scope, beginning=False), visible)
+    if len(found) < HITS_MAX and len(terms[-1]) == 1:
+        found, more = found_by(query_of(terms, scope, beginning=True), visible)
+    return found[:HITS_MAX], more or len(found) > HITS_MAX
+
+
+def found_by(query: str, visible: QuerySet) -> tuple[list[uuid.UUID], bool]:
+    """(visible jobs, a few more than HITS_MAX at most; whether there may be more)."""
     found: dict[uuid.UUID, None] = {}
     more = False
     for ids, are_more in batches(query):
@@ -44,34 +52,34 @@ def newest(text: str, visible: QuerySet, user: Any) -> tuple[list[uuid.UUID], bo
         seen = set(visible.filter(pk__in=new).order_by().values_list("pk", flat=True))
         found |= dict.fromkeys(pk for pk in new if pk in seen)
         if len(found) > HITS_MAX:
-            return list(found)[:HITS_MAX], True
+            break
     return list(found), more
 
 
 def batches(query: str) -> Iterator[tuple[list[uuid.UUID], bool]]:
     """(ids of jobs, whether more texts match) again and again, the newest texts first; up to a limit."""
     last = LAST
-    for _ in range(BATCHES_MAX):
+    for n in range(BATCHES_MAX):
+        size = BATCH << n
         with connection.cursor() as cursor:
-            cursor.execute(_SQLITE if connection.vendor == "sqlite" else _POSTGRESQL, [query, last, BATCH])
+            cursor.execute(_SQLITE if connection.vendor == "sqlite" else _POSTGRESQL, [query, last, size])
             rows = cursor.fetchall()
-        yield [pk if isinstance(pk, uuid.UUID) else uuid.UUID(pk) for _, pk in rows], len(rows) == BATCH
-        if len(rows) < BATCH:
+        yield [pk if isinstance(pk, uuid.UUID) else uuid.UUID(pk) for _, pk in rows], len(rows) == size
+        if len(rows) < size:
             return
         last = rows[-1][0]
 
 
-def query_of(terms: list[list[str]], scope: list[str]) -> str:
+def query_of(terms: list[list[str]], scope: list[str], *, beginning: bool) -> str:
     if connection.vendor == "sqlite":
-        words = f"text : ({as_fts5(terms)})"
+        words = f"text : ({as_fts5(terms, beginning=beginning)})"
         return f"{words} AND scope : ({' OR '.join(scope)})" if scope else words
-    words = as_tsquery(terms, "D")  # words for whom a text concerns have the weight A
+    words = as_tsquery(terms, "D", beginning=beginning)  # words for whom a text concerns have the weight A
     return f"{words} & ({' | '.join(f'{word}:A' for word in scope)})" if scope else words
 
 
-def scope_of(user: Any) -> list[str]:
-    """The words of which a text must have one; none for who sees all, or would need too many of them."""
-    few = few_subjects_of(user)
+def scope_of(user: Any, few: list[uuid.UUID] | None) -> list[str]:
+    """The words of which a text must have one; none for who sees all, or would need too many of them. `few` is of `few_subjects_of`."""
     return [] if few is None else [person(user.pk), *map(of_subject, few)]
 
 

@@ -3,7 +3,6 @@
 A cluster that ends is started again with growing pauses; all end when this process does, however it ends.
 """
 
-import gc
 import ipaddress
 import logging
 import os
@@ -81,11 +80,8 @@ class Supervisor:
         task.LoopingCall(self.look).start(0.5)
         interface = self.host.replace(":", "\\:")  # Twisted separates the parts of an endpoint by colons
         reactor.addSystemEventTrigger("before", "shutdown", self.stop_and_exit)  # type: ignore[arg-type]
-        application = import_string(settings.ASGI_APPLICATION)
-        gc.collect()
-        gc.freeze()  # a full collection of what is loaded now would hold up live messages by 0.1 s
         BoundedServer(
-            application,
+            import_string(settings.ASGI_APPLICATION),
             endpoints=[f"tcp:port={self.port}:interface={interface}"],
             proxy_forwarded_address_header="X-Forwarded-For" if settings.PUBLIC_URL else None,
             application_close_timeout=2,

@@ -34,11 +34,12 @@ from jobs.errors import InvalidParameters, NotAllowed, UnknownJobType
 from jobs.filters import JobFilter
 from jobs.manager import JobManager
 from jobs.models import ArchivedJob, Job, JobGroup, JobItem, JobLog
+from jobs.queries import few_subjects
 from jobs.resources import ResourceManager
 from jobs.states import Level, Status
 
 
-def strictly_filtered(given: dict[str, Any], jobs: QuerySet) -> QuerySet:
+def strictly_filtered(given: dict[str, Any], jobs: QuerySet, request: Request) -> QuerySet:
     """The jobs that all of `given` match. Raises ValidationError for what makes no sense: leaving it out would act on more."""
     unknown = sorted(set(given) - set(JobFilter.base_filters))
     if unknown:
@@ -46,7 +47,7 @@ def strictly_filtered(given: dict[str, Any], jobs: QuerySet) -> QuerySet:
     query = QueryDict(mutable=True)
     for name, value in given.items():
         query.setlist(name, [str(v) for v in value] if isinstance(value, list) else [str(value)])
-    filters = JobFilter(query, queryset=jobs)
+    filters = JobFilter(query, queryset=jobs, request=request)
     if not filters.is_valid():
         raise ValidationError({"filter": filters.form.errors})
     return filters.qs.order_by("-created_at", "-id")
@@ -69,7 +70,7 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
     lookup_value_regex = "[^/.]+"
 
     def get_queryset(self) -> Any:
-        return Job.objects.visible_to(self.request.user).select_related("created_by")
+        return Job.objects.visible_to(self.request.user, within=few_subjects(self.request)).select_related("created_by")
 
     def get_object(self) -> Job:
         try:
@@ -222,7 +223,7 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
         body.is_valid(raise_exception=True)
         data = body.validated_data
         jobs = self.get_queryset().order_by("-created_at", "-id")
-        jobs = jobs.filter(pk__in=data["ids"]) if "ids" in data else strictly_filtered(data["filter"], jobs)
+        jobs = jobs.filter(pk__in=data["ids"]) if "ids" in data else strictly_filtered(data["filter"], jobs, request)
         matched = jobs.count()
         if not matched:
             raise Conflict("No job that you may see matches. Nothing was changed.")

@@ -20,10 +20,10 @@ from jobs.forms import BulkForm, SavedViewForm, priorities_for
 from jobs.models import Job, SavedView
 from jobs.paging import COUNTED, counted, keyset_page
 from jobs.presentation import decorate
-from jobs.queries import JobQuerySet, subjects_of
+from jobs.queries import JobQuerySet, few_subjects, subjects_of
 from jobs.search import HITS_MAX
 from jobs.states import Priority
-from jobs.views.scope import PAGE_SIZE, Echo, few_subjects, offer_undo, subject_of, visible_jobs, without
+from jobs.views.scope import PAGE_SIZE, Echo, offer_undo, subject_of, visible_jobs, without
 
 # What a row may show beside its state and its job; the ones that it shows unless other ones are chosen.
 COLUMNS = {

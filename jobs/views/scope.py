@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 
 from jobs.models import Job, Notification
-from jobs.queries import JobQuerySet, few_subjects_of, subjects_of
+from jobs.queries import JobQuerySet, few_subjects, subjects_of
 
 PAGE_SIZE = 50  # rows
 
@@ -31,15 +31,6 @@ def offer_undo(request: HttpRequest, url: str, **values: str | list[str]) -> Non
 
 def visible_jobs(request: HttpRequest) -> JobQuerySet:
     return Job.objects.visible_to(request.user, within=few_subjects(request)).select_related("created_by")
-
-
-def few_subjects(request: HttpRequest) -> list[uuid.UUID] | None:
-    """`few_subjects_of` the viewer, looked up once a page."""
-    page: Any = request
-    if not hasattr(page, "few_subjects"):
-        page.few_subjects = few_subjects_of(request.user)
-    found: list[uuid.UUID] | None = page.few_subjects
-    return found
 
 
 def visible_job(request: HttpRequest, job_id: uuid.UUID) -> Job:

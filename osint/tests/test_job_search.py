@@ -8,6 +8,7 @@ from django.db import connection
 from jobs import archive, queries, search
 from jobs.manager import JobManager
 from jobs.models import Job, JobText
+from jobs.queries import few_subjects_of
 from jobs.states import Level
 from osint.models import Subject
 
@@ -21,7 +22,7 @@ def make(user, name="A job", subject=None, **parameters):
 
 
 def hits(text, user):
-    ids, has_more = search.newest(text, Job.objects.visible_to(user), user)
+    ids, has_more = search.newest(text, Job.objects.visible_to(user), search.scope_of(user, few_subjects_of(user)))
     return ids, has_more
 
 
@@ -102,6 +103,17 @@ def test_the_newest_are_found_first_and_more_is_said(client, analyst, monkeypatc
     text = client.get("/jobs/?q=harbour").content.decode()
     assert "only the newest of them are searched here, 3 at most" in text
     assert text.count("data-job=") == 3
+
+
+def test_a_beginning_is_looked_for_where_too_few_have_the_whole_word(analyst, monkeypatch):
+    monkeypatch.setattr(search, "HITS_MAX", 3)
+    whole = [make(analyst, f"harbour {n}") for n in range(2)]
+    begins = make(analyst, "harbours")
+    assert hits("harbour", analyst) == ([begins.pk, whole[1].pk, whole[0].pk], False)
+    whole += [make(analyst, f"harbour {n}") for n in range(2)]
+    newer = make(analyst, "harbours again")
+    assert hits("harbour", analyst) == ([job.pk for job in reversed(whole[1:])], True)
+    assert hits("harbours", analyst) == ([newer.pk, begins.pk], False)
 
 
 def test_the_words_narrow_what_other_filters_leave(client, analyst):
