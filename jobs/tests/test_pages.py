@@ -4,6 +4,8 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.db import OperationalError
+from django.test import Client
 from django.utils import timezone
 
 from jobs.manager import JobManager
@@ -250,7 +252,56 @@ def test_the_page_of_a_job_that_was_cancelled_before_it_ran(page, job, analyst):
     JobManager().cancel_job(job.pk, by=analyst)
     text = text_of(page.get(job.get_absolute_url()))
     assert "Cancelled by ortega" in text
-    assert "Peak memory" in text
+    for never_measured in ("Peak memory", "Speed", "Worker</dt>", "Polite waiting"):
+        assert never_measured not in text
+    assert "Queued" in text
+
+
+def test_the_page_of_a_waiting_job_shows_no_fact_that_is_not_known(page, job):
+    text = text_of(page.get(job.get_absolute_url()))
+    assert "0 of 4" in text
+    assert "–" not in re.search(r'<dl class="facts">.*?</dl>', text, re.DOTALL)[0]
+
+
+class TestPagesOfErrors:
+    """They are the product's own, in its look, and name the way on."""
+
+    def test_a_form_from_before_the_viewer_signed_in_again(self, analyst, job):
+        client = Client(enforce_csrf_checks=True)
+        client.force_login(analyst)
+        answer = client.post(f"{job.get_absolute_url()}cancel/")
+        assert answer.status_code == 403
+        assert "This page was out of date" in text_of(answer)
+        assert reload(job).status == Status.PENDING
+
+    @pytest.mark.parametrize(("language", "says"), [("en", "This page could not be made"), ("de", "Diese Seite konnte nicht")])
+    def test_a_fault_of_the_server(self, page, monkeypatch, language, says):
+        def broken(*arguments):
+            raise RuntimeError("boom")
+
+        monkeypatch.setattr("jobs.failures.troubles", broken)
+        page.raise_request_exception = False
+        answer = page.get("/", headers={"accept-language": language})
+        assert answer.status_code == 500
+        assert says in text_of(answer)
+        assert f'<html lang="{language}">' in text_of(answer)
+        assert "boom" not in text_of(answer)
+
+    def test_a_fault_of_the_database(self, page, monkeypatch):
+        def gone(*arguments, **options):
+            raise OperationalError("the database is gone")
+
+        page.raise_request_exception = False
+        with monkeypatch.context() as patch:
+            patch.setattr("django.db.backends.utils.CursorWrapper.execute", gone)
+            answer = page.get("/")
+        assert answer.status_code == 500
+        assert "Running jobs are not affected" in text_of(answer)
+
+    def test_a_host_that_is_not_ours(self, page):
+        answer = page.get("/", headers={"host": "evil.example"})
+        assert answer.status_code == 400
+        assert "This request was not understood" in text_of(answer)
 
 
 class TestWords:
