@@ -116,7 +116,7 @@ LABELS = {
 def split(job: Job, attempts: list[JobAttempt], now: datetime | None = None) -> list[Part]:
     """The time of a job, over all its attempts, until now or its end; empty for one of which too little is known.
 
-    What it did not spend waiting, and no handler spoke of, is processing.
+    What it did not spend waiting, and no handler spoke of, is processing. Of one that never ran, only how it waited.
     """
     now = now or timezone.now()
     if job.queued_s is None or job.held_s is None:
@@ -132,6 +132,8 @@ def split(job: Job, attempts: list[JobAttempt], now: datetime | None = None) -> 
         spent["processing"] += max(0.0, ran - sum(known.values()))
     whole, at, parts = sum(spent.values()), 0.0, []
     for key, label in LABELS.items():
+        if key in PHASES and not attempts:
+            continue
         width = 100 * spent[key] / whole if whole else 0.0
         parts.append(Part(key, label, spent[key], at, width))
         at += width

@@ -46,5 +46,6 @@ def read_urls(value: str | Sequence[str]) -> UrlList:
     for host in sorted(missing):
         for url in [url for url in good if urlsplit(url).hostname == host]:
             found.refused.append((good.pop(url), url, f"The host {host} cannot be found in the DNS."))
+    found.refused.sort()
     found.good = list(good)
     return found

@@ -1,5 +1,6 @@
 """Failures that are alike are one trouble: for pages, notifications and what can be done about them."""
 
+import re
 from importlib import import_module
 
 import pytest
@@ -195,6 +196,17 @@ def test_items_of_jobs_that_did_not_complete_are_no_trouble_of_their_own(analyst
             JobManager().cancel_job(job.pk, by=analyst)
             JobManager().mark_cancelled(job.pk, attempt=1)
     assert failures.troubles(Job.objects.all()) == []
+
+
+def test_two_kinds_of_failure_in_one_job_are_told_apart(client, analyst):
+    job = JobManager().create_job("sample_items", parameters={"total": 10}, created_by=analyst)
+    JobManager().start([job.pk], worker_id="w", host="h")
+    rows = [("a", "failed", "transient", "No answer"), ("b", "failed", "input", "Not readable")]
+    JobManager().record_items(job.pk, rows, attempt=1)
+    JobManager().mark_completed(job.pk, {"done": 8, "failed": 2}, attempt=1)
+    client.force_login(analyst)
+    sentences = re.findall(r'<span class="sentence" title="([^"]*)">', client.get("/").content.decode())
+    assert {"No answer", "Not readable"} <= set(sentences)
 
 
 def test_what_failed_before_there_were_fingerprints_gets_one(analyst):

@@ -21,6 +21,7 @@ if (field) {
     const response = await fetch(field.dataset.urls, { method: "POST", body: new URLSearchParams({ urls: asked, csrfmiddlewaretoken: token }) });
     if (!response.ok || field.value !== asked) return;
     const found = await response.json();
+    field.closest(".field").querySelector(".errors")?.remove(); // of what stood here when the form was sent
     const parts = [interpolate(ngettext("%s address can be fetched", "%s addresses can be fetched", found.good), [number.format(found.good)])];
     if (found.duplicates) parts.push(interpolate(ngettext("%s repetition left out", "%s repetitions left out", found.duplicates), [number.format(found.duplicates)]));
     if (found.refused) parts.push(interpolate(gettext("%s refused"), [number.format(found.refused)]));
@@ -32,5 +33,5 @@ if (field) {
     field.value = `${field.value.trim()}\n${(await choose.files[0].text()).slice(0, 2000000)}`.trim();
     check();
   });
-  check();
+  if (!field.closest(".field").querySelector(".errors")) check();
 }
