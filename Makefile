@@ -3,7 +3,7 @@ PYTHON ?= python3
 GOLD ?= ../shared/data
 BIN := .venv/bin
 
-.PHONY: help demo up test test-scaled chaos check bench quality train-ner messages format
+.PHONY: help demo up test test-scaled chaos check bench screens quality train-ner messages format
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
 
@@ -46,6 +46,9 @@ check: .venv/installed-dev  ## Format, lint, types, imports, templates, migratio
 
 bench: .venv/installed-dev  ## Figures as JSON lines, beside their baselines
 	@$(BIN)/python -m bench.run
+
+screens: .venv/installed-dev  ## The pictures of docs/screens anew (ONLY="dashboard list" makes these)
+	@$(BIN)/python -m bench.screens $(ONLY)
 
 quality: .venv/installed-dev  ## How well the job types do on the gold data (GOLD=folder), as JSON lines
 	@$(BIN)/python -m bench.quality $(GOLD)
