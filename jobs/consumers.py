@@ -17,7 +17,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.backends.base import SessionBase
-from django.db import close_old_connections
+from django.db import DatabaseError, close_old_connections, connection
 from django.template.loader import render_to_string
 from django.utils import translation
 
@@ -89,7 +89,19 @@ class Consumer(AsyncWebsocketConsumer):
         except (ValueError, TypeError, KeyError):
             await self.refuse('A message is a JSON object with a type, such as {"type": "resume", "after": 17}.')
             return
-        await self.take(kind, message)
+        if kind == "ping":
+            await self.answer()
+        else:
+            await self.take(kind, message)
+
+    async def answer(self) -> None:
+        """To a page that has heard nothing for a while; not while the database is away, for then nothing here is known to be true."""
+        try:
+            await from_database(ask)()
+        except DatabaseError:
+            log.warning("A page asked whether it is live, and the database does not answer")
+        else:
+            await self.say({"type": "pong"})
 
     async def take(self, kind: str, message: dict[str, Any]) -> None:
         await self.refuse(f"There is no message of the type {str(kind)[:40]!r} on this socket.")
@@ -108,6 +120,11 @@ class Consumer(AsyncWebsocketConsumer):
             return False
         self.user = user
         return True
+
+
+def ask() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
 
 
 def current_user(session: SessionBase, user_id: Any) -> Any:

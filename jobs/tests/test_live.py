@@ -15,6 +15,7 @@ from channels.testing import WebsocketCommunicator
 from channels_redis.pubsub import RedisPubSubChannelLayer
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.db import OperationalError
 from django.test import Client
 from django.utils.module_loading import import_string
 
@@ -87,6 +88,32 @@ async def test_a_snapshot_comes_first(slash):
     assert snapshot["lines"] == []
     await ws.send_to(text_data='{"type": "resume", "after": 1}')
     assert [line[2] for line in (await next_of(ws, "job.snapshot"))["lines"]] == ["Started on atlas-1, attempt 1"]
+    await ws.disconnect()
+
+
+@pytest.mark.parametrize("path", ["/ws/jobs/{}", "/ws/jobs", "/ws/jobs?rows=0"])
+async def test_a_ping_is_answered_as_long_as_the_database_answers(monkeypatch, path):
+    cookie = await signed_in("ortega")
+    job = await make_job("ortega")
+    ws = open_socket(path.format(job.pk), cookie)
+    assert (await ws.connect(timeout=10))[0]
+    await ws.send_to(text_data='{"type": "ping"}')
+    assert await next_of(ws, "pong") == {"type": "pong"}
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def gone() -> None:
+        loop.call_soon_threadsafe(asked.set)
+        raise OperationalError("the database is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(consumers, "ask", gone)
+        await ws.send_to(text_data='{"type": "ping"}')
+        await asyncio.wait_for(asked.wait(), 10)
+    await ws.send_to(text_data='{"type": "ping"}')  # the socket is still there, and this one is answered
+    assert await next_of(ws, "pong") == {"type": "pong"}
+    while not await ws.receive_nothing(timeout=0.2, interval=0.02):
+        assert orjson.loads(await ws.receive_from())["type"] != "pong", "the one before was answered, too"
     await ws.disconnect()
 
 

@@ -1,6 +1,6 @@
 // The page of one job: figures, log and chart move; when its state changes the server draws it anew.
 
-import { Live } from "./live.js";
+import { Live, heard, isFresh } from "./live.js";
 import { LogView } from "./log.js";
 import { refreshRegions, slowly } from "./regions.js";
 import { about, duration, number } from "./words.js";
@@ -69,7 +69,7 @@ function receive(message) {
 async function poll() {
   try {
     const response = await fetch(`${page.dataset.liveUrl}?after=${seq}`, { credentials: "same-origin" });
-    if (response.ok) receive(await response.json());
+    if (response.ok) { heard(); receive(await response.json()); }
   } catch { /* the server is away; the mark in the head says so */ }
 }
 
@@ -82,7 +82,7 @@ export function startJobPage() {
   document.addEventListener("regions", () => { if (last) { latest = last; paint(); } });
   setInterval(() => {
     const elapsed = page.querySelector("[data-since]");
-    if (elapsed) elapsed.textContent = duration((Date.now() - Date.parse(elapsed.dataset.since)) / 1000);
+    if (elapsed && isFresh()) elapsed.textContent = duration((Date.now() - Date.parse(elapsed.dataset.since)) / 1000);
   }, 1000);
   // a countdown in the badge, or a page that waits, changes without any message
   setInterval(() => { if (page.querySelector(".badge.retrying, .badge.waiting, [data-badge] .held")) redraw(); }, 5000);

@@ -1,20 +1,44 @@
-// A socket that comes back by itself, and says when it is not there.
+// A socket that comes back by itself, and says when it is not there, or when nothing is known to be true any more.
+
+import { duration } from "./words.js";
+
+const QUIET_MS = 5000; // then the server is asked whether it is there, and its database
+const LATE_MS = 8000; // without an answer, what the page shows is not live
+const GONE_MS = 20000; // and the connection is made anew: a cable that was pulled closes nothing
 
 const sockets = new Set();
 const mark = document.querySelector("[data-live]");
 let staleSince = null;
+let freshAt = Date.now();
+
+// Something came from the server: what the page shows is of now.
+export function heard() { freshAt = Date.now(); }
+
+export function isFresh() { return Date.now() - freshAt < QUIET_MS + LATE_MS; }
 
 function showState() {
+  for (const socket of sockets) socket.look();
   if (!mark) return;
-  const live = [...sockets].every((socket) => socket.open);
+  const live = [...sockets].every((socket) => socket.isLive());
   if (live) staleSince = null;
   else staleSince ??= Date.now();
   const seconds = staleSince ? Math.round((Date.now() - staleSince) / 1000) : 0;
   const connecting = !live && [...sockets].every((socket) => !socket.wasOpen) && seconds < 5;
   mark.dataset.state = live ? "live" : connecting ? "connecting" : "stale";
   const text = live ? gettext("Live") : connecting ? gettext("Connecting") : gettext("Not live, trying again");
-  if (mark.textContent !== text) mark.textContent = text;
+  if (mark.firstChild.textContent !== text) mark.firstChild.textContent = text;
   mark.title = live ? gettext("Changes appear by themselves.") : interpolate(gettext("Without a live connection for %s s. Values are asked for every few seconds."), [seconds]);
+  showAge(!live && !connecting && Date.now() - freshAt > LATE_MS);
+}
+
+function showAge(wanted) {
+  let age = mark.querySelector("[data-age]");
+  if (!age && wanted) {
+    age = Object.assign(document.createElement("span"), { ariaHidden: "true" }); // it changes each second, which nobody wants to hear
+    age.dataset.age = "";
+    mark.append(age);
+  }
+  if (age) age.textContent = wanted ? ` · ${interpolate(gettext("%s old"), [duration(Math.floor((Date.now() - freshAt) / 1000))])}` : "";
 }
 
 setInterval(showState, 1000);
@@ -22,10 +46,27 @@ setInterval(showState, 1000);
 export class Live {
   // greet() gives the message to send on (re)connection, or null; poll() runs while there is no socket.
   constructor(path, { receive, greet = () => null, poll = () => {}, pollEvery = 2000 }) {
-    Object.assign(this, { path, receive, greet, open: false, wasOpen: false, wait: 500, ended: false });
+    Object.assign(this, { path, receive, greet, open: false, wasOpen: false, wait: 500, ended: false, heardAt: 0, askedAt: 0 });
     sockets.add(this);
     this.connect();
     setInterval(() => { if (!this.open && !this.ended && document.visibilityState === "visible") poll(); }, pollEvery);
+  }
+
+  isLive() { return this.open && !(this.askedAt > this.heardAt && Date.now() - this.askedAt > LATE_MS); }
+
+  look() {
+    if (!this.open) return;
+    const now = Date.now();
+    if (this.askedAt <= this.heardAt && now - this.heardAt > QUIET_MS) {
+      this.askedAt = now;
+      this.socket.send('{"type": "ping"}');
+    } else if (this.askedAt > this.heardAt && now - this.askedAt > GONE_MS) {
+      const gone = this.socket;
+      gone.onopen = gone.onmessage = gone.onclose = null;
+      gone.close();
+      this.open = false;
+      this.connect();
+    }
   }
 
   connect() {
@@ -33,12 +74,18 @@ export class Live {
     this.socket = new WebSocket(`${scheme}//${location.host}${this.path}${this.path.includes("?") ? "&" : "?"}lang=${document.documentElement.lang}`);
     this.socket.onopen = () => {
       this.open = this.wasOpen = true;
+      this.heardAt = Date.now();
       this.wait = 500;
       const hello = this.greet();
       if (hello) this.socket.send(JSON.stringify(hello));
       showState();
     };
-    this.socket.onmessage = (event) => this.receive(JSON.parse(event.data));
+    this.socket.onmessage = (event) => {
+      this.heardAt = Date.now();
+      heard();
+      const message = JSON.parse(event.data);
+      if (message.type !== "pong") this.receive(message);
+    };
     this.socket.onclose = (event) => {
       this.open = false;
       showState();

@@ -1,5 +1,7 @@
 // Parts of a page that the server draws again, so that first view and live view cannot differ.
 
+import { heard } from "./live.js";
+
 let running = null;
 let again = false;
 
@@ -20,6 +22,7 @@ async function load(only) {
   } catch { return; }
   if (response.redirected || response.status === 404) { location.reload(); return; }
   if (!response.ok) return;
+  heard();
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
   for (const region of document.querySelectorAll("[data-region]")) {
     if (only && region.id !== only) continue;

@@ -219,7 +219,7 @@ def test_a_restart_of_the_web_process_is_survived_without_a_reload(start_stack, 
     mark_reload(page)
     os.killpg(stack.process.pid, signal.SIGKILL)
     stack.process.wait()
-    expect(page.locator("[data-live]")).to_have_text("Not live, trying again")
+    expect(page.locator("[data-live]")).to_contain_text("Not live, trying again")
     gate.open_to(5)
     wait_for(lambda: reload(gated).completed_steps == 5, "the job to go on")
     stack.start()
@@ -228,6 +228,24 @@ def test_a_restart_of_the_web_process_is_survived_without_a_reload(start_stack, 
     expect(page.locator("[data-log]")).to_contain_text("Line of step 5")
     gate.open_to(8)
     expect(page.locator("[data-field=done]")).to_have_text("8 of 10")
+    assert was_not_reloaded(page)
+    viewer.close()
+
+
+def test_a_server_that_hangs_is_not_called_live_and_values_get_their_age(start_stack, browser, gated):
+    """Its socket stays open: nothing tells the browser that nobody is there any more."""
+    stack = start_stack(workers=False)
+    viewer = Viewer(browser, stack.base, "ortega")
+    page = viewer.page
+    page.goto(gated.get_absolute_url())
+    expect(page.locator("[data-live]")).to_have_text("Live")
+    mark_reload(page)
+    os.killpg(stack.process.pid, signal.SIGSTOP)
+    try:
+        expect(page.locator("[data-live]")).to_have_text(re.compile(r"Not live, trying again · \d+ s old"), timeout=30_000)
+    finally:
+        os.killpg(stack.process.pid, signal.SIGCONT)
+    expect(page.locator("[data-live]")).to_have_text("Live", timeout=30_000)
     assert was_not_reloaded(page)
     viewer.close()
 
