@@ -657,11 +657,12 @@ class JobManager:
 
     def run_now(self, job_id: uuid.UUID, *, by: Any = None) -> Job:
         """A job that waits for its next try is due at once. Raises NotAllowed for any other."""
+        now = timezone.now()
         with transaction.atomic():
             changed = sql.update(
                 Job,
-                {"id": job_id, "status": Status.PENDING, "run_after": sql.Expr("> %s", (sql.adapted(Job, "run_after", timezone.now()),))},
-                {"run_after": timezone.now(), "waiting_since": timezone.now().timestamp(), **NEXT},
+                {"id": job_id, "status": Status.PENDING, "run_after": sql.Expr("> %s", (sql.adapted(Job, "run_after", now),))},
+                {"run_after": now, **timing.until(now), "waiting_since": now.timestamp(), **NEXT},
                 ("log_seq", "revision", "attempt", "queue_name"),
             )
             if changed is None:

@@ -167,6 +167,19 @@ class TestWaiting:
             parts = {part.key: part.seconds for part in timing.split(reload(job), [])}
         assert (parts["held"], parts["queued"]) == (20, 0)
 
+    def test_brought_forward_while_it_waits_for_another_job(self):
+        manager = JobManager()
+        with self.at(0):
+            needed = create()
+            job = manager.create_job(
+                "sample_steps", parameters={"total": 3}, depends_on=[needed.pk], run_after=NOON + timedelta(seconds=900)
+            )
+        with self.at(20):
+            manager.run_now(job.pk)
+        with self.at(50):
+            manager.cancel_job(job.pk)
+        assert self.waited(job) == (0, 50)
+
     def test_while_it_waits_the_time_runs(self):
         with self.at(0):
             job = create()
