@@ -349,6 +349,9 @@ def main(only: list[str]) -> None:
     User.objects.create_user("newcomer", password=PASSWORD, is_staff=True)
     every = shots(ortega, Subject.objects.get())
     write_page(every)
+    for path in FOLDER.iterdir():
+        if path.stem.rsplit("-", 2)[0] not in {shot.name for shot in every}:
+            path.unlink()
     wanted = [shot for shot in every if not only or shot.name in only]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])

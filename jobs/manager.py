@@ -506,12 +506,14 @@ class JobManager:
 
     def _cancel_waiting(self, job_id: uuid.UUID, said: dict[str, Any]) -> bool:
         now = timezone.now()
+        # without a start: it did not run until now, and its attempts keep their own times
+        ended = {"status": Status.CANCELLED, "started_at": None, "completed_at": now}
         with transaction.atomic():
             self._lock_group(job_id)
             changed = sql.update(
                 Job,
                 {"id": job_id, "status": Status.PENDING},
-                {**said, "status": Status.CANCELLED, "completed_at": now, **timing.until(now), "waiting_since": None, **NEXT},
+                {**said, **ended, **timing.until(now), "waiting_since": None, **NEXT},
                 ("log_seq", "revision", "attempt", "name", "created_by_id", "group_id"),
             )
             if changed is None:

@@ -149,6 +149,7 @@ class Job(models.Model):
             models.Index(fields=("-created_at", "-id"), name="job_created"),
             models.Index(fields=("-completed_at",), name="job_completed", condition=Q(completed_at__isnull=False)),
             # of those who see a part of the jobs: SQLite looks each part up by these, instead of walking all jobs of a status
+            # the type is last: what is of another one is passed over without its row being read
             models.Index(fields=("created_by", "status", "-created_at", "job_type"), name="job_creator_state"),
             models.Index(fields=("subject_id", "status", "-created_at", "job_type"), name="job_subject_state"),
             models.Index(fields=("priority", "id"), name="job_priority"),

@@ -29,21 +29,22 @@ LAST = 2**62
 def newest(text: str, visible: QuerySet, scope: list[str]) -> tuple[list[uuid.UUID], bool]:
     """(the newest visible jobs that have all words of `text` in one place, 200 at most; whether there may be more).
 
-    `scope` is `scope_of` the viewer.
-    The last word may be the beginning of one where too few have it whole; a phrase in double quotes is looked for as it stands.
-    Whole words come first because for a beginning both databases collect every text that has it, before the newest are known.
+    `scope` is `scope_of` the viewer. Where fewer have the last word whole, those come after them that have it as a beginning;
+    a phrase in double quotes is looked for as it stands. Whole words first, because for a beginning an index of either database
+    collects every text that has it before the newest are known.
     """
     terms = terms_of(text)
     if not terms:
         return [], False
     found, more = found_by(query_of(terms, scope, beginning=False), visible)
-    if len(found) < HITS_MAX and len(terms[-1]) == 1:
-        found, more = found_by(query_of(terms, scope, beginning=True), visible)
+    if len(found) <= HITS_MAX and len(terms[-1]) == 1:
+        begun, more = found_by(query_of(terms, scope, beginning=True), visible)
+        found = list(dict.fromkeys([*found, *begun]))
     return found[:HITS_MAX], more or len(found) > HITS_MAX
 
 
 def found_by(query: str, visible: QuerySet) -> tuple[list[uuid.UUID], bool]:
-    """(visible jobs, a few more than HITS_MAX at most; whether there may be more)."""
+    """(visible jobs, the newest texts first, until there are more than HITS_MAX; whether there may be more)."""
     found: dict[uuid.UUID, None] = {}
     more = False
     for ids, are_more in batches(query):

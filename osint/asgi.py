@@ -7,13 +7,12 @@ from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
 from django.core.asgi import get_asgi_application
+from django.urls import get_resolver
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "osint.settings")
 http = get_asgi_application()
 
-from django.urls import get_resolver  # noqa: E402 - models load after Django is set up
-
-from jobs.routing import websocket_urlpatterns  # noqa: E402
+from jobs.routing import websocket_urlpatterns  # noqa: E402 - models load after Django is set up
 
 application = ProtocolTypeRouter(
     {

@@ -39,8 +39,11 @@ from jobs.resources import ResourceManager
 from jobs.states import Level, Status
 
 
-def strictly_filtered(given: dict[str, Any], jobs: QuerySet, request: Request) -> QuerySet:
-    """The jobs that all of `given` match. Raises ValidationError for what makes no sense: leaving it out would act on more."""
+def strictly_filtered(given: dict[str, Any], jobs: QuerySet, request: Request) -> tuple[QuerySet, bool]:
+    """(the jobs that all of `given` match, whether there may be more than a search finds).
+
+    Raises ValidationError for what makes no sense: leaving it out would act on more.
+    """
     unknown = sorted(set(given) - set(JobFilter.base_filters))
     if unknown:
         raise ValidationError({"filter": [f"Unknown: {', '.join(unknown)}. Known are: {', '.join(JobFilter.base_filters)}."]})
@@ -50,7 +53,8 @@ def strictly_filtered(given: dict[str, Any], jobs: QuerySet, request: Request) -
     filters = JobFilter(query, queryset=jobs, request=request)
     if not filters.is_valid():
         raise ValidationError({"filter": filters.form.errors})
-    return filters.qs.order_by("-created_at", "-id")
+    found = filters.qs.order_by("-created_at", "-id")  # the search is made here, and says then whether there are more
+    return found, filters.has_more
 
 
 class Pages(pagination.PageNumberPagination):
@@ -218,22 +222,22 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
     @extend_schema(request=BulkSerializer, responses=OpenApiTypes.OBJECT, filters=False)
     @action(detail=False, methods=["post"], filterset_class=None, pagination_class=None)
     def bulk(self, request: Request) -> Response:
-        """One action on many jobs: how many match, and what came of each. 409 if none does."""
+        """One action on many jobs: how many match, whether more do than a search finds, and what came of each. 409 if none does."""
         body = BulkSerializer(data=request.data, context={"request": request})
         body.is_valid(raise_exception=True)
         data = body.validated_data
         jobs = self.get_queryset().order_by("-created_at", "-id")
-        jobs = jobs.filter(pk__in=data["ids"]) if "ids" in data else strictly_filtered(data["filter"], jobs, request)
+        jobs, more = (jobs.filter(pk__in=data["ids"]), False) if "ids" in data else strictly_filtered(data["filter"], jobs, request)
         matched = jobs.count()
         if not matched:
             raise Conflict("No job that you may see matches. Nothing was changed.")
         if data["dry_run"]:
-            return Response({"matched": matched, "done": 0, "outcomes": []})
+            return Response({"matched": matched, "more": more, "done": 0, "outcomes": []})
         outcomes = bulk.act(
             data["action"], list(jobs[: conf.get("bulk_max")]), by=request.user, reason=data["reason"], priority=data["priority"]
         )
         rows = [{"id": outcome.job.pk, "done": outcome.done, "detail": outcome.detail} for outcome in outcomes]
-        return Response({"matched": matched, "done": sum(o.done for o in outcomes), "outcomes": rows})
+        return Response({"matched": matched, "more": more, "done": sum(o.done for o in outcomes), "outcomes": rows})
 
     @extend_schema(
         parameters=[

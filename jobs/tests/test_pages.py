@@ -257,10 +257,23 @@ def test_the_page_of_a_job_that_was_cancelled_before_it_ran(page, job, analyst):
     assert "Queued" in text
 
 
+def test_a_job_that_was_cancelled_while_it_waited_for_its_next_try_did_not_run_until_then(page, analyst, running_job):
+    JobManager().mark_failed(running_job.pk, "No answer", attempt=1, retry_at=timezone.now() + timedelta(hours=1))
+    JobAttempt.objects.update(started_at=timezone.now() - timedelta(hours=2), ended_at=timezone.now() - timedelta(hours=1))
+    Job.objects.update(started_at=timezone.now() - timedelta(hours=2))
+    JobManager().cancel_job(running_job.pk, by=analyst)
+    facts = re.search(r'<dl class="facts">.*?</dl>', text_of(page.get(running_job.get_absolute_url())), re.DOTALL)[0]
+    assert "Ran" not in facts
+    assert "atlas-1" in facts, "the worker of its attempt is known"
+    assert "2 h" not in text_of(page.get("/jobs/"))
+
+
 def test_the_page_of_a_waiting_job_shows_no_fact_that_is_not_known(page, job):
-    text = text_of(page.get(job.get_absolute_url()))
-    assert "0 of 4" in text
-    assert "–" not in re.search(r'<dl class="facts">.*?</dl>', text, re.DOTALL)[0]
+    for total in (4, None):
+        Job.objects.update(total_steps=total)
+        facts = re.search(r'<dl class="facts">.*?</dl>', text_of(page.get(job.get_absolute_url())), re.DOTALL)[0]
+        assert ("0 of 4" in facts) == (total is not None)
+        assert "–" not in facts
 
 
 class TestPagesOfErrors:
@@ -296,7 +309,7 @@ class TestPagesOfErrors:
             patch.setattr("django.db.backends.utils.CursorWrapper.execute", gone)
             answer = page.get("/")
         assert answer.status_code == 500
-        assert "Running jobs are not affected" in text_of(answer)
+        assert "Jobs do not depend on this page" in text_of(answer)
 
     def test_a_host_that_is_not_ours(self, page):
         answer = page.get("/", headers={"host": "evil.example"})

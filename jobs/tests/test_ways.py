@@ -347,6 +347,14 @@ class TestBulk:
         assert api("bulk", {"action": "cancel", "ids": [str(theirs.pk)]}).status_code == 409
         assert status_of(theirs) == Status.PENDING
 
+    @pytest.mark.parametrize("total", [2, 3])
+    def test_by_the_api_with_words_that_more_jobs_have_than_are_found(self, analyst, api, monkeypatch, total):
+        monkeypatch.setattr("jobs.search.HITS_MAX", 2)
+        for _ in range(total):
+            create(created_by=analyst)
+        answer = api("bulk", {"action": "cancel", "filter": {"q": "sample"}, "dry_run": True}).json()
+        assert (answer["matched"], answer["more"]) == (2, total == 3)
+
     def test_no_more_than_a_stated_number(self, analyst, page, monkeypatch):
         monkeypatch.setitem(conf.DEFAULTS, "bulk_max", 2)
         for _ in range(3):

@@ -1,6 +1,7 @@
 """Crawls, second runs, walls, failing hosts, and politeness that jobs share."""
 
 import asyncio
+import re
 import threading
 import time
 from datetime import timedelta
@@ -193,14 +194,14 @@ def test_two_fetchers_wait_for_each_other(pages):
 
 def test_a_defanged_list_counts_what_is_good_twice_and_refused(client, analyst):
     client.force_login(analyst)
-    text = "hxxps://1[.]1[.]1[.]1/a\nhttps://1.1.1.1/a\nftp://1.1.1.1/x\nhttp://127.0.0.1/\nnonsense"
+    text = "https://nosuch.invalid/\nhxxps://1[.]1[.]1[.]1/a\nhttps://1.1.1.1/a\nftp://1.1.1.1/x\nhttp://127.0.0.1/\nnonsense"
     found = client.post("/scrape/check/", {"urls": text}).json()
-    assert (found["good"], found["duplicates"], found["refused"]) == (1, 1, 3)
-    assert found["problems"][0].startswith("Line 3, ftp://1.1.1.1/x: Only http")
+    assert (found["good"], found["duplicates"], found["refused"]) == (1, 1, 4)
+    assert found["problems"][1].startswith("Line 4, ftp://1.1.1.1/x: Only http")
     start = {"urls": text, "delay_s": 1, "hosts_at_once": 8, "priority": 10}
     refused = client.post("/jobs/new/web_scraping/", start)
     assert refused.status_code == 422
-    assert "Line 5, nonsense" in refused.content.decode()
+    assert re.findall(r"<li>Line (\d)", refused.content.decode()) == ["1", "4", "5", "6"]
     assert client.post("/jobs/new/web_scraping/", {**start, "skip_refused": "on"}).status_code == 302
     assert Job.objects.get().parameters["urls"] == ["https://1.1.1.1/a"]
     assert Job.objects.get().status == Status.PENDING

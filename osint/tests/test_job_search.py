@@ -109,11 +109,27 @@ def test_a_beginning_is_looked_for_where_too_few_have_the_whole_word(analyst, mo
     monkeypatch.setattr(search, "HITS_MAX", 3)
     whole = [make(analyst, f"harbour {n}") for n in range(2)]
     begins = make(analyst, "harbours")
-    assert hits("harbour", analyst) == ([begins.pk, whole[1].pk, whole[0].pk], False)
-    whole += [make(analyst, f"harbour {n}") for n in range(2)]
+    assert hits("harbour", analyst) == ([whole[1].pk, whole[0].pk, begins.pk], False)
     newer = make(analyst, "harbours again")
+    assert hits("harbour", analyst) == ([whole[1].pk, whole[0].pk, newer.pk], True), "a newer beginning takes no whole word away"
+    whole.append(make(analyst, "harbour 2"))
+    assert hits("harbour", analyst) == ([job.pk for job in reversed(whole)], True), "beginnings are more, also where there is no place"
+    whole.append(make(analyst, "harbour 3"))
     assert hits("harbour", analyst) == ([job.pk for job in reversed(whole[1:])], True)
     assert hits("harbours", analyst) == ([newer.pk, begins.pk], False)
+
+
+@pytest.mark.parametrize(("others", "found", "more"), [(6, True, True), (7, False, True)])
+def test_each_batch_is_twice_as_large_and_their_end_is_said(analyst, other, monkeypatch, others, found, more):
+    """1 + 2 + 4 texts are looked at for somebody whose subjects are too many to name."""
+    monkeypatch.setattr(search, "BATCH", 1)
+    monkeypatch.setattr(search, "BATCHES_MAX", 3)
+    monkeypatch.setattr(queries, "SUBJECTS_NAMED", 0)
+    Subject.objects.create(name="S", created_by=analyst)
+    mine = make(analyst, "harbour mine")
+    for _ in range(others):
+        make(other, "harbour")
+    assert hits("harbour", analyst) == ([mine.pk] if found else [], more)
 
 
 def test_the_words_narrow_what_other_filters_leave(client, analyst):

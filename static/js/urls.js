@@ -6,6 +6,7 @@ import { number } from "./words.js";
 const field = document.querySelector("[data-urls]");
 
 if (field) {
+  const around = field.closest(".field");
   const says = document.createElement("div");
   says.className = "help counts";
   says.setAttribute("role", "status");
@@ -21,7 +22,9 @@ if (field) {
     const response = await fetch(field.dataset.urls, { method: "POST", body: new URLSearchParams({ urls: asked, csrfmiddlewaretoken: token }) });
     if (!response.ok || field.value !== asked) return;
     const found = await response.json();
-    field.closest(".field").querySelector(".errors")?.remove(); // of what stood here when the form was sent
+    around.querySelector(".errors")?.remove(); // of what stood here when the form was sent
+    around.classList.toggle("wrong", found.refused > 0);
+    field.setAttribute("aria-invalid", found.refused > 0);
     const parts = [interpolate(ngettext("%s address can be fetched", "%s addresses can be fetched", found.good), [number.format(found.good)])];
     if (found.duplicates) parts.push(interpolate(ngettext("%s repetition left out", "%s repetitions left out", found.duplicates), [number.format(found.duplicates)]));
     if (found.refused) parts.push(interpolate(gettext("%s refused"), [number.format(found.refused)]));
@@ -33,5 +36,5 @@ if (field) {
     field.value = `${field.value.trim()}\n${(await choose.files[0].text()).slice(0, 2000000)}`.trim();
     check();
   });
-  if (!field.closest(".field").querySelector(".errors")) check();
+  if (!around.querySelector(".errors")) check();
 }
