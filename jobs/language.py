@@ -3,7 +3,8 @@
 Code and rows hold plain English sentences with what varies already in them: a log line, the reason of a hold, the end of a job.
 They are translated where they are shown, so that what is stored, searched and answered by the API is one language, and a line
 that was written yesterday is shown in the language of whoever reads it today. The catalogue has each sentence once, with {0},
-{1}, … for what varies. What stands there is translated in turn, unless it is somebody's own word: in quotes, or written {0!}.
+{1}, … for what varies. What stands there is translated in turn, unless it is somebody's own word: in quotes, or written {0!}. In quotes, {0?} is the name of
+a job, which is ours as a rule.
 """
 
 import gettext
@@ -20,22 +21,29 @@ from django.utils.formats import get_format
 SOURCE = "en"
 DEPTH = 7  # sentences within sentences
 CHARS_MAX = 400  # a longer text is not looked for: it is somebody's, such as a message of a library
-UNIT_CHARS = 3  # a template with no more of its own is a number with its unit, such as {0} MB
+UNIT_CHARS = 4  # a template with no more of its own stands for numbers, such as {0} MB, {0} of {1}
 PARTS = " · "  # between what a sentence is put together of, each by itself
+NAMED = ": "  # between a name and what is said of it
 SEPARATORS = ("; ", ". ", ", ", ": ")
-VARIES = re.compile(r"\{(\d)(!?)\}")
+VARIES = re.compile(r"\{(\d)([!?]?)\}")
 NUMBER = re.compile(r"\d{1,3}(,\d{3})*(\.\d+)?|\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
 class Template:
-    """`pattern` matches the English sentence; `order` has the number of each of its groups, `own` those that stay as they are."""
+    """`pattern` matches the English sentence; `order` has the number of each of its groups, `own` those that stay as they are.
+    `fixed` is what of it does not vary."""
 
     pattern: re.Pattern[str]
+    fixed: str
     order: tuple[str, ...]
     own: frozenset[str]
     translated: str
-    exactness: int  # characters that do not vary: the most exact one that fits is meant
+
+    @property
+    def exactness(self) -> int:
+        """Characters that do not vary: the most exact one that fits is meant."""
+        return len(self.fixed)
 
 
 class Catalogue:
@@ -59,10 +67,11 @@ class Catalogue:
         if not order:
             self.plain[text] = translated
             return
-        exactness = sum(map(len, parts[::3]))
-        pattern = ("(.+?)" if exactness > UNIT_CHARS else r"([\d.,]+)").join(re.escape(part) for part in parts[::3])
-        own = frozenset(n for n, mark, before in zip(order, parts[2::3], parts[::3], strict=False) if mark or before.endswith(("“", "'")))
-        template = Template(re.compile(pattern, re.DOTALL), order, own, translated, exactness)
+        fixed = "".join(parts[::3])
+        pattern = ("(.+?)" if len(fixed) > UNIT_CHARS else r"([\d.,]+)").join(re.escape(part) for part in parts[::3])
+        marked = zip(order, parts[2::3], parts[::3], strict=False)
+        own = frozenset(n for n, mark, before in marked if mark == "!" or (not mark and before.endswith(("“", "'"))))
+        template = Template(re.compile(pattern, re.DOTALL), fixed, order, own, translated)
         first, last = text.split(" ", maxsplit=1)[0], text.rsplit(" ", maxsplit=1)[-1]
         if not VARIES.search(first):
             self.by_first[first].append(template)
@@ -94,7 +103,7 @@ class Catalogue:
             return text
         if PARTS in text:
             return PARTS.join(self.translate(part, depth) for part in text.split(PARTS))
-        whole = self.match(text, depth)
+        whole = self.named(text, depth) or self.match(text, depth)
         if whole is not None:
             return whole
         for separator in SEPARATORS:
@@ -105,6 +114,18 @@ class Catalogue:
                 known = self.match(text[: -len(end)], depth)
                 return text if known is None else known + end
         return text
+
+    def named(self, text: str, depth: int) -> str | None:
+        """What is said of something that has a name of ours, such as a job: each side of the colon by itself, unless the colon
+        belongs to a sentence. Otherwise what is said would be taken for a part of the name."""
+        name, colon, rest = text.partition(NAMED)
+        if not colon or name.count("“") != name.count("”"):
+            return None
+        known = self.match(name, depth)
+        begins_so = self.by_first.get(text.split(" ", maxsplit=1)[0], ())
+        if known is None or any(NAMED in template.fixed and template.pattern.fullmatch(text) for template in begins_so):
+            return None
+        return f"{known}{NAMED}{self.translate(rest, depth - 1)}"
 
 
 def filled(text: str, values: dict[str, str]) -> str:

@@ -572,8 +572,10 @@ class Scrape:
         inherited = skipped.filter(reason__startswith="Done by the job").count()
         failed = sum(self.reasons.values())
         if failed and not good and not inherited and not unchanged:
-            reason, count = self.reasons.most_common(1)[0]
-            text = f"None of the {failed:,} pages could be read; most often: {reason} ({count:,} of them)"
+            reason = self.reasons.most_common(1)[0][0]
+            # with an address, by whose host failures of the same kind are told apart
+            url = next((page["url"] for page in self.failed if page["reason"] == reason), "")
+            text = f"{url}: {reason}" if failed == 1 else f"None of the {failed:,} pages could be read, such as {url}: {reason}"
             raise TransientError(text, retry_after_s=self.retry_after_s or None) if self.transient else PermanentError(text)
         self.wait_for_broken_hosts()
         failures = [*self.failed, *earlier_failures(self.job, settled)]

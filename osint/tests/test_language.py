@@ -19,7 +19,7 @@ from osint.tests.fixtures import add_document
 
 ROOT = Path(settings.BASE_DIR)
 FOLDER = ROOT / "osint" / "locale" / "de" / "LC_MESSAGES"
-PLACEHOLDER = re.compile(r"\{(\d)!?\}|%\((\w+)\)s|%s")
+PLACEHOLDER = re.compile(r"\{(\d)[!?]?\}|%\((\w+)\)s|%s")
 
 
 class TestCatalogues:
@@ -37,7 +37,7 @@ class TestCatalogues:
     def test_what_varies_is_in_both(self, name):
         for entry in polib.pofile(str(FOLDER / f"{name}.po")):
             for translated in filter(None, [entry.msgstr, *entry.msgstr_plural.values()]):
-                there, here = ([found[0].replace("!", "") for found in PLACEHOLDER.finditer(text)] for text in (entry.msgid, translated))
+                there, here = ([re.sub("[!?]", "", found[0]) for found in PLACEHOLDER.finditer(text)] for text in (entry.msgid, translated))
                 assert sorted(there) == sorted(here), entry.msgid
 
     def test_the_texts_of_templates_are_in_it(self):
@@ -116,6 +116,15 @@ class TestTold:
         ("Try 2 of 4 failed: Not finished in 60 s", "Versuch 2 von 4 fehlgeschlagen: Nicht fertig in 60 s"),
         ("Cancelled by ortega: wrong site", "Abgebrochen von ortega: wrong site"),
         ("https://example.org/119: Not finished in 60 s", "https://example.org/119: Nicht fertig in 60 s"),
+        ("Investigate Meridian Holdings: 44 pages stored, 2 could not be read",
+         "Meridian Holdings untersuchen: 44 Seiten gespeichert, 2 nicht lesbar"),
+        ("Investigate Meridian Holdings: something of a library", "Meridian Holdings untersuchen: something of a library"),
+        ("Scrape 2 pages of example.org: None of the 2 pages could be read, such as https://example.org/a: 404 Not Found",
+         "2 Seiten von example.org abrufen: Keine der 2 Seiten ist lesbar, zum Beispiel https://example.org/a: 404 Not Found"),
+        ("Cancelled by ortega: given up after a failed try", "Abgebrochen von ortega: nach einem fehlgeschlagenen Versuch aufgegeben"),
+        ("Waits for “Assemble the timeline”", "Wartet auf „Zeitleiste zusammenstellen“"),
+        ("Waits for “a: b” and 2 more", "Wartet auf „a: b“ und 2 weitere"),
+        ("74% of their runs of five words are the same", "74 % ihrer Folgen von fünf Wörtern sind gleich"),
         ("0.4 s", "0,4 s"),
         ("Retries in 4 min 12 s", "Neuer Versuch in 4 min 12 s"),
         ("It is tried again by itself. If it keeps failing, check that the host is reachable.",
@@ -145,7 +154,7 @@ class TestTold:
 
     def test_what_stands_in_quotes_is_somebodys_own_word(self):
         assert in_german("“Waiting” is paused.") == "„Waiting“ ist pausiert."
-        assert in_german("Waits for “Failed”") == "Wartet auf „Failed“"
+        assert in_german("with the group “Failed”") == "mit der Gruppe „Failed“"
 
     def test_names_and_reasons_of_people_are_their_own(self):
         assert in_german("Created by Failed") == "Erstellt von Failed"
