@@ -26,6 +26,7 @@ from jobs.language import SOURCE
 from jobs.models import Job, JobLog
 from jobs.presentation import as_lists, decorate, live_fields, told_live
 from jobs.resources import ResourceManager
+from jobs.ways import with_ways
 
 log = logging.getLogger(__name__)
 
@@ -250,7 +251,7 @@ class JobListConsumer(Consumer):
 
     async def live_message(self, event: dict[str, Any]) -> None:
         message = event["message"]
-        if message["type"] == "notification":
+        if message["type"] in ("notification", "notification.read"):
             await self.say(await self.in_language(message))
             return
         if self.rows_wanted:
@@ -293,7 +294,7 @@ def read_rows(user: Any, ids: set[str], language: str) -> list[dict[str, Any]]:
                 "created": job.created_at.timestamp(),
                 "html": render_to_string("jobs/_row.html", {"job": job, "all_columns": True}),
             }
-            for job in decorate(list(jobs))
+            for job in with_ways(decorate(list(jobs)), user)
         ]  # fmt: skip
 
 

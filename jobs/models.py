@@ -469,9 +469,13 @@ class Notification(models.Model):
         return self.text
 
     def get_absolute_url(self) -> str:
+        """To the line that matters, where there is one."""
         if self.count > 1:
             return reverse("failure-detail", args=[self.failure])
-        return (self.group or self.job).get_absolute_url()
+        if self.group_id:
+            return reverse("group-detail", args=[self.group_id])
+        line = {Status.FAILED: "?line=error", Status.RUNNING: "?line=warning"}.get(Status(self.status), "")
+        return reverse("job-detail", args=[self.job_id]) + line
 
 
 class MailWish(models.Model):

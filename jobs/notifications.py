@@ -86,7 +86,7 @@ class JobNotificationService:
         message = {
             "type": "notification", "id": str(row.pk), "job": str(ended.job_id), "status": ended.status, "text": row.text,
             "unread": Notification.objects.filter(user_id=ended.created_by_id, read_at=None).count(),
-            "url": group.get_absolute_url() if group else row_url(row, ended),
+            "url": row.get_absolute_url(),
         }  # fmt: skip
         transaction.on_commit(lambda: live.publish(f"user.{ended.created_by_id}", message, retry=True), robust=True)
 
@@ -160,8 +160,14 @@ class JobNotificationService:
                 JobManager().note(row.job_id, f"The mail about this could not be sent in {row.mail_tries} tries: {row.mail_error}")
 
 
-def row_url(row: Notification, ended: Ended) -> str:
-    return row.get_absolute_url() if row.count > 1 else reverse("job-detail", args=[ended.job_id])
+def mark_read(user: Any, **which: Any) -> None:
+    """The unread notifications of a person that are like `which`; their other pages are told how many are left."""
+    unread = Notification.objects.filter(user=user, read_at=None)
+    ids = list(unread.filter(**which).values_list("pk", flat=True))
+    if ids:
+        unread.filter(pk__in=ids).update(read_at=timezone.now())
+        message = {"type": "notification.read", "unread": unread.count()}
+        transaction.on_commit(lambda: live.publish(f"user.{user.pk}", message, retry=True), robust=True)
 
 
 def one_line(text: str) -> str:

@@ -15,6 +15,7 @@ from jobs.forms import CancelForm, RetryForm
 from jobs.graph import graph_of
 from jobs.manager import JobManager
 from jobs.models import Artifact, Job, JobGroup
+from jobs.notifications import mark_read
 from jobs.presentation import badge, group_state
 from jobs.states import Status
 from jobs.views.scope import offer_undo, subject_of, visible_job
@@ -30,7 +31,7 @@ def job_cancel(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
         messages.success(request, f"“{job.name}” is being cancelled." if job.status == Status.RUNNING else f"“{job.name}” is cancelled.")
     else:
         job.refresh_from_db()
-        already = "is being cancelled" if job.status == Status.RUNNING else f"has already ended ({job.get_status_display().lower()})"
+        already = "is being cancelled" if job.status == Status.RUNNING else f"has already ended ({badge(job).label.lower()})"
         messages.error(request, f"This job {already}. Nothing was changed.")
     return redirect(job)
 
@@ -47,7 +48,9 @@ def asked(request: HttpRequest, job: Job, ask: Any, said: str, undo: str = "", *
         return redirect(job)
     if answer is False:
         job.refresh_from_db()
-        messages.error(request, f"That does not fit how this job stands: it is {badge(job).label.lower()}. Nothing was changed.")
+        state = badge(job).label.lower()
+        stands = f"This job has already ended ({state})." if job.is_ended else f"That does not fit how this job stands: it is {state}."
+        messages.error(request, f"{stands} Nothing was changed.")
         return redirect(job)
     messages.success(request, said)
     if undo:
@@ -121,6 +124,8 @@ def visible_group(request: HttpRequest, group_id: uuid.UUID) -> JobGroup:
 def group_detail(request: HttpRequest, group_id: uuid.UUID) -> HttpResponse:
     """Jobs that were started as one: how far they are together, and each with what it waits for."""
     group = visible_group(request, group_id)
+    if "X-Regions" not in request.headers:  # which a page in the background asks for, too
+        mark_read(request.user, group=group)
     state = group_state(group)
     artifacts = Artifact.objects.filter(job_id__in=[job.pk for job in state.jobs]).order_by("created_at")
     ended = all(job.is_ended for job in state.jobs)
@@ -162,7 +167,11 @@ def group_retry(request: HttpRequest, group_id: uuid.UUID) -> HttpResponse:
     except (NotAllowed, InvalidParameters, UnknownJobType) as error:
         messages.error(request, f"{error} Nothing was changed.")
     else:
+        count = len(taken_up)
         messages.success(
-            request, f"{len(taken_up)} of its jobs {'is' if len(taken_up) == 1 else 'are'} taken up again; what is done stays."
+            request,
+            "1 of its jobs is taken up again; what is done stays."
+            if count == 1
+            else f"{count} of its jobs are taken up again; what is done stays.",
         )
     return redirect(group)

@@ -25,6 +25,7 @@ from jobs.forms import JobOptionsForm
 from jobs.graph import JOBS_MAX, graph_of
 from jobs.manager import JobManager
 from jobs.models import ArchivedJob, Artifact, Job, JobAttempt, JobDependency, JobGroup, JobItem, JobLog
+from jobs.notifications import mark_read
 from jobs.presentation import Badge, as_lists, chart, decorate, live_fields, pace, told_live, type_label, unit_of
 from jobs.previews import INLINE, preview_of
 from jobs.resources import unserved_queues
@@ -35,7 +36,7 @@ from jobs.ways import ways_out
 LOG_LINES_SHOWN = 300
 ITEMS_SHOWN = 200
 EVENTS_MARKED = 30
-LEVELS = {"warning": Level.WARNING, "error": Level.ERROR}
+LEVELS = {"info": Level.INFO, "warning": Level.WARNING, "error": Level.ERROR}
 
 
 @login_required
@@ -44,6 +45,10 @@ def job_detail(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
     job = visible_jobs(request).filter(pk=job_id).first()
     if job is None:
         return archived_job(request, job_id)
+    if request.GET.get("line") in LEVELS:  # as notifications say it, who do not know its number
+        return redirect(f"{job.get_absolute_url()}{last_line(job, LEVELS[request.GET['line']])}")
+    if "X-Regions" not in request.headers:  # which a page in the background asks for, too
+        mark_read(request.user, job=job, group=None, count=1)
     decorate([job])
     kind = registry.find(job.job_type)
     attempts = list(job.attempts.order_by("number"))
@@ -141,13 +146,15 @@ class LogAsked:
     level_name: str
     find: str
     around: int | None
+    unknown_level: str = ""
 
     @classmethod
     def of(cls, request: HttpRequest) -> "LogAsked":
         """What makes no sense is left out."""
         name, line = request.GET.get("level", ""), request.GET.get("line", "")
         find = request.GET.get("find", "").replace("\x00", "").strip()[:200]
-        return cls(name if name in LEVELS else "", find, int(line) if line.isdecimal() and len(line) < 10 else None)
+        known = name if name in LEVELS else ""
+        return cls(known, find, int(line) if line.isdecimal() and len(line) < 10 else None, "" if known else name[:40])
 
     @property
     def level(self) -> int:
@@ -172,7 +179,14 @@ def lines_of(job: Job, level: int, find: str) -> QuerySet:
 def levels_of(job: Job) -> dict[str, int]:
     counts = dict(JobLog.objects.filter(job=job).order_by().values_list("level").annotate(Count("pk")))
     errors = counts.get(Level.ERROR, 0)
-    return {"all": job.log_seq, "warning": errors + counts.get(Level.WARNING, 0), "error": errors}
+    warnings = errors + counts.get(Level.WARNING, 0)
+    return {"info": warnings + counts.get(Level.INFO, 0), "warning": warnings, "error": errors}
+
+
+def last_line(job: Job, level: int) -> str:
+    """Where the last line of a level or above it is, as the end of an address."""
+    seq = JobLog.objects.filter(job=job, level__gte=level).order_by("-seq").values_list("seq", flat=True).first()
+    return f"#L{seq}" if seq else ""
 
 
 def error_seq(job: Job) -> int | None:
@@ -249,9 +263,9 @@ def job_new(request: HttpRequest, job_type: str = "") -> HttpResponse:
         kind = registry.get(job_type)
     except UnknownJobType as error:
         raise Http404(str(error)) from None
-    start = initial_of(request, kind)
-    form = kind.form(request.POST or None, initial=start)
-    options = JobOptionsForm(request.POST or None, user=request.user, initial={"subject": request.GET.get("subject")})
+    parameters, chosen = initial_of(request, kind)
+    form = kind.form(request.POST or None, initial=parameters)
+    options = JobOptionsForm(request.POST or None, user=request.user, initial=chosen)
     if request.method == "POST" and form.is_valid() & options.is_valid():
         try:
             subject = options.cleaned_data.get("subject")
@@ -273,20 +287,22 @@ def job_new(request: HttpRequest, job_type: str = "") -> HttpResponse:
     return render(request, "jobs/new.html", {"kind": kind, "form": form, "options": options, "types": types}, status=status)
 
 
-def initial_of(request: HttpRequest, kind: registry.JobType) -> dict[str, Any]:
-    """The parameters of an earlier job, for "run again with changes"."""
+def initial_of(request: HttpRequest, kind: registry.JobType) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(parameters, options) that a new job begins with: those of an earlier one, for "run again with changes"."""
+    chosen = {"subject": request.GET.get("subject")}
     try:
         source = uuid.UUID(request.GET.get("from", ""))
     except ValueError:
-        return {}
+        return {}, chosen
     job = Job.objects.visible_to(request.user).filter(pk=source, job_type=kind.name).first()
-    return dict(job.parameters) if job else {}
+    return (dict(job.parameters), {"subject": job.subject_id, "priority": job.priority}) if job else ({}, chosen)
 
 
 def items_shown(request: HttpRequest, job: Job) -> tuple[QuerySet, str, str]:
-    """The items that the request asks for, its outcome and its text."""
+    """The items that the request asks for, its outcome if there is such a one, and its text."""
     outcome, text = request.GET.get("outcome", ""), request.GET.get("q", "").replace("\x00", "").strip()[:200]
-    return items.find(job.pk, outcome if outcome in JobItem.Outcome.values else "", text), outcome, text
+    known = outcome if outcome in JobItem.Outcome.values else ""
+    return items.find(job.pk, known, text), known, text
 
 
 @login_required
@@ -306,6 +322,7 @@ def job_items(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
             "page": Paginator(rows, ITEMS_SHOWN).get_page(request.GET.get("page")),
             "chips": chips,
             "outcome": outcome,
+            "unknown_outcome": "" if outcome else request.GET.get("outcome", "")[:40],
             "text": text,
             "query": without(request, "page"),
             "ways": [way for way in ways_out(job, request.user) if way.key == "retry_items"],

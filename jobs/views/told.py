@@ -13,6 +13,7 @@ from jobs.forms import MailForm
 from jobs.language import SOURCE
 from jobs.mailing import save_wishes
 from jobs.models import Job, MailWish, Notification
+from jobs.notifications import mark_read
 from jobs.queries import subjects_of
 
 SUBJECTS_SHOWN = 100
@@ -22,7 +23,7 @@ SUBJECTS_SHOWN = 100
 def notifications(request: HttpRequest) -> HttpResponse:
     mine = Notification.objects.filter(user_id=str(request.user.pk))
     if request.method == "POST":
-        mine.filter(read_at=None).update(read_at=timezone.now())
+        mark_read(request.user)
         return redirect("notifications")
     rows = list(mine.select_related("job", "group")[:100])
     return render(request, "jobs/notifications.html", {"rows": rows})

@@ -13,9 +13,14 @@ if (zone && !document.cookie.split("; ").includes(`tz=${zone}`)) {
   document.cookie = `tz=${zone}; path=/; max-age=31536000; samesite=lax`;
 }
 
-function notify(message) {
+function showUnread(count) {
   const unread = document.querySelector("[data-unread]");
-  if (unread) { unread.hidden = false; unread.textContent = message.unread; }
+  if (unread) { unread.hidden = !count; unread.textContent = count; }
+  if (document.querySelector("#r-told")) refreshRegions();
+}
+
+function notify(message) {
+  showUnread(message.unread);
   const toast = document.createElement("div");
   toast.className = `toast ${message.status.toLowerCase()}`;
   const link = document.createElement("a");
@@ -34,6 +39,7 @@ function notify(message) {
 
 function receive(message) {
   if (message.type === "notification") notify(message);
+  else if (message.type === "notification.read") showUnread(message.unread);
   else if (message.type === "job.row") showRow(message);
   else if (message.type === "queue.stats") showStats();
 }
@@ -56,6 +62,14 @@ document.addEventListener("click", async (event) => {
   try { await navigator.clipboard.writeText(text); button.textContent = gettext("Copied"); }
   catch { getSelection().selectAllChildren(document.querySelector(button.dataset.copy)); button.textContent = gettext("Selected: press Ctrl-C"); }
 });
+
+const width = document.querySelector("[data-wide]");
+function showWidth() { width.setAttribute("aria-pressed", document.documentElement.classList.contains("wide")); }
+width?.addEventListener("click", () => {
+  localStorage.setItem("width", document.documentElement.classList.toggle("wide") ? "full" : "usual");
+  showWidth();
+});
+if (width) showWidth();
 
 const chart = document.querySelector("[data-chart]");
 if (chart) import("./charts.js").then((charts) => charts.startChart(chart));
