@@ -9,7 +9,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from jobs import registry, search
-from jobs.failures import failed_jobs, lately, with_failure
+from jobs.failures import MASK, failed_jobs, lately, with_failure
 from jobs.fulltext import terms_of
 from jobs.models import Job
 from jobs.queries import few_subjects
@@ -64,6 +64,8 @@ class JobFilter(filters.FilterSet):
     group = filters.UUIDFilter(field_name="group_id", label="Group")
     failure = filters.CharFilter(method="by_failure", label="Failure", max_length=16)
     since = filters.ChoiceFilter(choices=list(PERIODS.items()), method="by_period", label="Created")
+    ended = filters.ChoiceFilter(choices=list(PERIODS.items()), method="by_end", label="Ended")
+    held_for = filters.CharFilter(method="by_hold", label="Held for", max_length=200)
     open_failure = filters.CharFilter(method="by_open_failure", label="Failure that needs people", max_length=16)
     ended_after = filters.IsoDateTimeFilter(field_name="completed_at", lookup_expr="gte", label="Ended from")
     created_after = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte", label="Created from")
@@ -83,8 +85,7 @@ class JobFilter(filters.FilterSet):
 
     def by_creator(self, jobs: QuerySet, name: str, value: str) -> QuerySet:
         """The id first: joined by name, PostgreSQL would walk the newest jobs until it has found enough of theirs."""
-        person = get_user_model().objects.filter(username=value).values_list("pk", flat=True).first()
-        return jobs.none() if person is None else jobs.filter(created_by=person)
+        return jobs.filter(created_by__in=ids_of(value))
 
     def by_failure(self, jobs: QuerySet, name: str, value: str) -> QuerySet:
         return jobs.filter(with_failure(value))
@@ -98,6 +99,17 @@ class JobFilter(filters.FilterSet):
 
     def by_period(self, jobs: QuerySet, name: str, value: str) -> QuerySet:
         return jobs.filter(created_at__gte=timezone.now() - timedelta(hours=HOURS[value]))
+
+    def by_end(self, jobs: QuerySet, name: str, value: str) -> QuerySet:
+        return jobs.filter(completed_at__gte=timezone.now() - timedelta(hours=HOURS[value]))
+
+    def by_hold(self, jobs: QuerySet, name: str, value: str) -> QuerySet:
+        """Held for a reason that is like `value`, in which MASK stands for what varies (`bottlenecks.held_for`)."""
+        first, *rest = value.split(MASK)
+        wanted = Q(hold_reason__startswith=first) if first else ~Q(hold_reason="")
+        for part in filter(None, rest):
+            wanted &= Q(hold_reason__contains=part)
+        return jobs.filter(wanted, status=Status.PENDING)
 
     def by_text(self, jobs: QuerySet, name: str, value: str) -> QuerySet:
         """The newest jobs with these words; `has_more` says that there are more than are found."""
@@ -119,13 +131,33 @@ class JobFilter(filters.FilterSet):
         return SORTS.get(self.form.cleaned_data.get("sort") or "", FIRST_SORT)
 
 
+def ids_of(username: str) -> list[int]:
+    return list(get_user_model().objects.filter(username=username).values_list("pk", flat=True))
+
+
 def filtered(data: Any, jobs: QuerySet, request: Any) -> tuple[JobFilter, list[str]]:
     """A filter that can be used, and what of `data` made no sense and was left out, in words."""
-    form = JobFilter(data, queryset=jobs, request=request)
-    if form.is_valid():
+    good = without_blanks(data)
+    form = JobFilter(good, queryset=jobs, request=request)
+    problems = {} if form.is_valid() else {name: " ".join(errors) for name, errors in form.form.errors.items()}
+    person = good.get("by")
+    # whether there is such a person is told only of those whose jobs can be seen
+    if person and person != request.user.get_username() and not jobs.filter(created_by__in=ids_of(person)).order_by().exists():
+        problems["by"] = f"Nobody whose jobs you see is called “{person[:80]}”."
+    if not problems:
         return form, []
-    problems = [f"{form.form.fields[name].label}: {' '.join(errors)}" for name, errors in form.form.errors.items()]
-    good = data.copy()
-    for name in form.form.errors:
+    for name in problems:
         good.pop(name, None)
-    return JobFilter(good, queryset=jobs, request=request), problems
+    return JobFilter(good, queryset=jobs, request=request), [f"{form.form.fields[name].label}: {text}" for name, text in problems.items()]
+
+
+def without_blanks(data: Any) -> Any:
+    """A query without the fields of a form that were left empty."""
+    good = data.copy()
+    for name, values in data.lists():
+        given = [value for value in values if value]
+        if given:
+            good.setlist(name, given)
+        else:
+            del good[name]
+    return good

@@ -104,6 +104,15 @@ def counts(job_id: uuid.UUID) -> dict[str, int]:
     return dict.fromkeys(Outcome.values, 0) | dict(found)
 
 
+def counts_of(job_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, dict[str, int]]:
+    """The same of several jobs."""
+    found = {job_id: dict.fromkeys(Outcome.values, 0) for job_id in job_ids}
+    rows = JobItem.objects.filter(job_id__in=job_ids).order_by().values_list("job_id", "outcome").annotate(Count("pk"))
+    for job_id, outcome, count in rows:
+        found[job_id][outcome] = count
+    return found
+
+
 def find(job_id: uuid.UUID, outcome: str = "", text: str = "") -> QuerySet:
     """The items of a job with this outcome, and this text in their name or reason; in the order in which they were met."""
     rows = JobItem.objects.filter(job_id=job_id).order_by("id")

@@ -29,13 +29,23 @@ class Way:
     values: dict[str, Any] = field(default_factory=dict)
 
 
-def ways_out(job: Job, user: Any) -> list[Way]:
-    """Nothing for a job that runs or simply waits for its turn."""
+def with_ways(jobs: list[Any], user: Any) -> list[Any]:
+    """Each of `jobs` with the likeliest way on from its trouble as `way`, None where there is no trouble; one query for all."""
+    in_trouble = [job for job in jobs if job.status == Status.FAILED or (job.status == Status.COMPLETED and job.problem_count)]
+    counts = items.counts_of([job.pk for job in in_trouble]) if in_trouble else {}
+    for job in jobs:
+        found = [] if job.status == Status.CANCELLED else ways_out(job, user, counts.get(job.pk))
+        job.way = found[0] if found else None
+    return jobs
+
+
+def ways_out(job: Job, user: Any, counts: dict[str, int] | None = None) -> list[Way]:
+    """Nothing for a job that runs or simply waits for its turn. `counts` are of `items.counts`, for who has them at hand."""
     if job.status == Status.PENDING:
         return waiting(job)
     if job.status == Status.RUNNING or (job.status == Status.COMPLETED and not job.problem_count):
         return []
-    counts = items.counts(job.pk)
+    counts = counts or items.counts(job.pk)
     if job.status == Status.FAILED:
         return failed(job, user, counts)
     return continued(job, counts) if job.status == Status.CANCELLED else retry_items(job, counts)

@@ -6,9 +6,12 @@ from datetime import timedelta
 
 import lxml.html
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from jobs import paging, words
+from jobs.filters import SORTS
 from jobs.manager import JobManager
 from jobs.models import Job, SavedView
 from jobs.paging import keyset_page
@@ -122,6 +125,100 @@ def test_the_csv_has_what_the_list_shows(page, analyst, other):
     assert b"".join(page.get("/jobs.csv?state=cancelled").streaming_content).count(b"\n") == 2
 
 
+def test_the_csv_has_the_chosen_columns(page, analyst, running_job):
+    head, row = b"".join(page.get("/jobs.csv?columns=worker&columns=progress").streaming_content).decode().splitlines()
+    assert head == "id,name,status,state,says,done,of,problems,worker"
+    assert row.endswith(",0,4,0,atlas-1")
+    assert b"".join(page.get("/jobs.csv").streaming_content).startswith(b"id,name,status,state,says,done,of,problems,worker"), (
+        "as chosen last"
+    )
+
+
+class TestFilters:
+    def shown(self, page, query):
+        return lxml.html.fromstring(page.get(f"/jobs/?{query}").content)
+
+    def test_those_without_a_field_are_shown_kept_and_can_be_left_out(self, page, analyst, running_job):
+        JobManager().mark_failed(running_job.pk, "The host did not answer in 30 s", attempt=1)
+        failure = reload(running_job).failure
+        query = f"failure={failure}&ended=24h&type=web_scraping&type=data_export&state=failed"
+        html = self.shown(page, query)
+        chips = {chip.text.strip(): chip.find("a").get("href") for chip in html.xpath("//span[@class='chip on']")}
+        assert set(chips) == {
+            "Failure: The host did not answer in … s", "Ended: Last 24 hours", "Type: Web scraping", "Type: Data export",
+        }  # fmt: skip
+        assert chips["Ended: Last 24 hours"] == f"?failure={failure}&type=web_scraping&type=data_export&state=failed"
+        assert chips["Type: Web scraping"] == f"?failure={failure}&ended=24h&type=data_export&state=failed"
+        (form,) = html.xpath("//form[@data-filters]")
+        assert sorted(form.xpath(".//input[@type='hidden']/@name")) == ["ended", "failure", "state", "type", "type"]
+
+    def test_what_an_id_stands_for_is_told_to_those_who_may_see_it(self, page, analyst, other):
+        theirs = make(1, other)[0]
+        JobManager().start([theirs.pk], worker_id="w", host="h")
+        JobManager().mark_failed(theirs.pk, "A secret of theirs", attempt=1)
+        group = JobManager().create_group("Secret group", created_by=other)
+        text = page.get(f"/jobs/?failure={reload(theirs).failure}&group={group.pk}").content.decode()
+        assert "ecret" not in text
+
+    def test_a_person_without_jobs_that_one_sees_is_named_and_left_out(self, page, analyst, other):
+        make(1, analyst), make(1, other)
+        for name in ("sato", "nobody"):
+            text = page.get(f"/jobs/?by={name}").content.decode()
+            assert f"Nobody whose jobs you see is called “{name}”" in text
+            assert text.count("<tr data-job=") == 1
+        assert "Nobody" not in page.get("/jobs/?by=ortega").content.decode()
+
+    def test_empty_fields_of_the_form_are_nothing(self, page, analyst):
+        make(2, analyst)
+        html = self.shown(page, "type=&priority=&by=&since=&sort=&q=")
+        assert len(html.xpath("//tr[@data-job]")) == 2
+        assert html.xpath("//a[text()='CSV']/@href") == ["/jobs.csv"]
+
+    def test_each_order_is_one_that_can_be_chosen(self, page, analyst):
+        make(1, analyst)
+        for sort in SORTS:
+            (chosen,) = self.shown(page, f"sort={sort}").xpath("//select[@name='sort']/option[@selected]/@value")
+            assert chosen == ("" if sort == "-created" else sort)
+
+    def test_held_for_a_reason_whatever_its_figures(self, page, analyst):
+        jobs = make(3, analyst)
+        for job, reason in zip(jobs, ("Waits for memory: 1 GB needed", "Waits for memory: 22 GB needed", "Waits for disk"), strict=True):
+            JobManager().hold([job.pk], reason)
+        html = self.shown(page, "held_for=Waits for memory: … GB needed")
+        assert set(html.xpath("//tr/@data-job")) == {str(job.pk) for job in jobs[:2]}
+
+
+class TestWaysInRows:
+    def rows(self, page, query=""):
+        html = lxml.html.fromstring(page.get(f"/jobs/?{query}").content)
+        return {row.get("data-job"): row.xpath(".//button[@form='way']") for row in html.xpath("//tr[@data-job]")}
+
+    def test_the_likeliest_way_on_stands_beside_the_trouble(self, page, analyst):
+        limited, done, waiting = make(3, analyst, memory_limit_mb=512)
+        for job in (limited, done):
+            JobManager().start([job.pk], worker_id="w", host="h")
+        JobManager().mark_failed(limited.pk, "Needed more memory than the 512 MB it may use", kind="limit", attempt=1)
+        JobManager().mark_completed(done.pk, {}, attempt=1)
+        rows = self.rows(page)
+        (button,) = rows[str(limited.pk)]
+        assert button.text == "Continue with 1.0 GB of memory"
+        assert rows[str(done.pk)] == rows[str(waiting.pk)] == []
+        page.post(button.get("formaction"), {button.get("name"): button.get("value")})
+        assert (reload(limited).status, reload(limited).memory_limit_mb) == (Status.PENDING, 1024)
+
+    def test_the_queries_do_not_grow_with_the_trouble(self, page, analyst):
+        counts = []
+        for _ in range(2):
+            for job in make(3, analyst):
+                JobManager().start([job.pk], worker_id="w", host="h")
+                JobManager().mark_failed(job.pk, "No answer", attempt=1)
+            page.get("/jobs/")
+            with CaptureQueriesContext(connection) as queries:
+                page.get("/jobs/")
+            counts.append(len(queries))
+        assert counts[0] == counts[1]
+
+
 class TestViews:
     def test_a_view_brings_back_its_filters(self, page, analyst):
         page.post("/jobs/views/", {"name": "My failures", "query": "state=failed&sort=-ended"})
@@ -210,6 +307,11 @@ class TestColumns:
         self.classes(page, "?columns=priority")
         assert self.classes(page, "?state=waiting") == ["with-priority"]
         assert self.classes(page, "?columns=") == ["with-none"]
+
+    def test_unknown_ones_are_named_and_choose_nothing(self, page, analyst):
+        make(1, analyst)
+        assert "Columns: there is none called “colour”" in page.get("/jobs/?columns=colour").content.decode()
+        assert self.classes(page) == ["with-progress", "with-time", "with-by", "with-created"]
 
     def test_choosing_them_keeps_the_filters(self, page, analyst):
         make(1, analyst)

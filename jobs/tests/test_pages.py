@@ -3,15 +3,16 @@
 import re
 from datetime import timedelta
 
+import lxml.html
 import pytest
 from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
 
 from jobs.manager import JobManager
-from jobs.models import Job, JobAttempt, Notification, WorkerProcess
+from jobs.models import Job, JobAttempt, JobLog, Notification, WorkerProcess
 from jobs.presentation import badge, chart, live_fields, sentence
-from jobs.states import Level, Status
+from jobs.states import Level, Priority, Status
 from jobs.tests.fixtures import reload
 
 
@@ -42,7 +43,7 @@ def test_the_dashboard_and_the_page_name_a_queue_without_workers(page, job):
 
 @pytest.mark.parametrize(("query", "shown"), [
     ("state=waiting", True), ("state=running", False), ("type=sample_steps", False), ("priority=NORMAL", True),
-    ("priority=HIGH", False), ("by=ortega", True), ("by=sato", False), ("q=SAMPLE", True), ("q=nothing", False), ("since=1h", True),
+    ("priority=HIGH", False), ("by=ortega", True), ("q=SAMPLE", True), ("q=nothing", False), ("since=1h", True),
 ])  # fmt: skip
 def test_filters_of_the_list(page, job, query, shown):
     text = text_of(page.get(f"/jobs/?{query}"))
@@ -115,9 +116,16 @@ def test_a_stale_page_is_told_that_the_job_has_ended(page, running_job):
     assert "Only a failed job can be retried" in text
 
 
-@pytest.mark.parametrize("action", ["cancel", "retry"])
-def test_actions_are_post_only(page, job, action):
-    assert page.get(f"/jobs/{job.pk}/{action}/").status_code == 405
+@pytest.mark.parametrize(("path", "leads_to"), [
+    ("/jobs/{}/cancel/", "/jobs/{}/"), ("/jobs/{}/retry/", "/jobs/{}/"), ("/jobs/bulk/", "/jobs/"), ("/jobs/views/7/delete/", "/jobs/"),
+    ("/failures/0123456789abcdef/acknowledge/", "/failures/0123456789abcdef/"), ("/sign-out/", "/"),
+])  # fmt: skip
+def test_the_address_of_a_button_does_nothing_and_leads_to_its_page(page, job, path, leads_to):
+    answer = page.get(path.format(job.pk))
+    assert (answer.status_code, answer["Location"]) == (302, leads_to.format(job.pk))
+    assert "Nothing was changed" in text_of(page.get("/"))
+    assert reload(job).status == Status.PENDING
+    assert page.get("/api/jobs/bulk").status_code == 405
 
 
 def test_what_a_job_says_is_shown_as_text(page, analyst):
@@ -274,6 +282,45 @@ def test_the_page_of_a_waiting_job_shows_no_fact_that_is_not_known(page, job):
         facts = re.search(r'<dl class="facts">.*?</dl>', text_of(page.get(job.get_absolute_url())), re.DOTALL)[0]
         assert ("0 of 4" in facts) == (total is not None)
         assert "–" not in facts
+
+
+def test_a_notification_leads_to_the_line_that_matters(page, analyst, running_job):
+    manager = JobManager()
+    manager.append_logs(running_job.pk, [{"level": Level.INFO, "message": f"Line {n}"} for n in range(3)], attempt=1)
+    manager.mark_stalled(running_job, 190)
+    stalled = Notification.objects.get()
+    assert stalled.get_absolute_url() == f"{running_job.get_absolute_url()}?line=warning"
+    assert page.get(stalled.get_absolute_url())["Location"] == f"{running_job.get_absolute_url()}#L6"
+    manager.mark_failed(running_job.pk, "The anchor is lost", attempt=1)
+    failed = Notification.objects.get(status=Status.FAILED)
+    assert page.get(failed.get_absolute_url())["Location"] == f"{running_job.get_absolute_url()}#L7"
+    assert JobLog.objects.get(job=running_job, seq=7).message == "Failed: The anchor is lost"
+
+
+def test_what_is_looked_at_is_read(page, analyst, other, running_job, django_capture_on_commit_callbacks, monkeypatch):
+    JobManager().mark_failed(running_job.pk, "No answer", attempt=1)
+    Notification.objects.create(user=other, job=running_job, attempt=1, status=Status.FAILED, text="Theirs")
+    unread = Notification.objects.filter(read_at=None)
+    page.get(running_job.get_absolute_url(), headers={"x-regions": "1"})
+    assert unread.count() == 2, "a page in the background draws itself again, too"
+    told = []
+    monkeypatch.setattr("jobs.live.publish", lambda group, message, **_: told.append((group, message)))
+    with django_capture_on_commit_callbacks(execute=True):
+        page.get(running_job.get_absolute_url())
+    assert [row.user for row in unread] == [other]
+    assert told == [(f"user.{analyst.pk}", {"type": "notification.read", "unread": 0})]
+
+
+def test_run_again_with_changes_begins_with_all_that_was_chosen(page, analyst):
+    job = JobManager().create_job("sample_steps", parameters={"total": 4}, created_by=analyst, priority=Priority.HIGH)
+    fields = lxml.html.fromstring(text_of(page.get(f"/jobs/new/sample_steps/?from={job.pk}")))
+    assert fields.xpath("//select[@name='priority']/option[@selected]/@value") == [str(int(Priority.HIGH))]
+    assert fields.xpath("//input[@name='total']/@value") == ["4"]
+
+
+def test_a_level_and_an_outcome_that_there_are_not_are_named(page, running_job):
+    assert "There is no level “loud”" in text_of(page.get(f"{running_job.get_absolute_url()}?level=loud"))
+    assert "There is no outcome “odd”" in text_of(page.get(f"{running_job.get_absolute_url()}items/?outcome=odd"))
 
 
 class TestPagesOfErrors:

@@ -15,15 +15,17 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from jobs import bulk, conf, items, registry, words
+from jobs.failures import with_failure
 from jobs.filters import PERIODS, STATES, JobFilter, filtered, state_query
 from jobs.forms import BulkForm, SavedViewForm, priorities_for
-from jobs.models import Job, SavedView
+from jobs.models import FailureGroup, Job, JobGroup, SavedView
 from jobs.paging import COUNTED, counted, keyset_page
 from jobs.presentation import decorate
 from jobs.queries import JobQuerySet, few_subjects, subjects_of
 from jobs.search import HITS_MAX
 from jobs.states import Priority
 from jobs.views.scope import PAGE_SIZE, Echo, offer_undo, subject_of, visible_jobs, without
+from jobs.ways import with_ways
 
 # What a row may show beside its state and its job; the ones that it shows unless other ones are chosen.
 COLUMNS = {
@@ -37,19 +39,34 @@ COLUMNS = {
     "ended": "Ended",
     "worker": "Worker",
 }
+# what each of them is in a CSV file
+CSV_COLUMNS = {name: [name] for name in COLUMNS} | {"progress": ["done", "of", "problems"], "time": ["seconds"]}
 UNDO_MAX = 500  # jobs; a form with more fields is not taken
+SORT_LABELS = {
+    "-created": "Newest first",
+    "created": "Oldest first",
+    "-ended": "Last ended first",
+    "ended": "First ended first",
+    "-priority": "Highest priority first",
+    "priority": "Lowest priority first",
+    "name": "By name",
+    "-name": "By name, from the end",
+}
+SHOWN_ABOVE = ("type", "priority", "by", "since", "sort", "q")  # each by a field of its own
+MANY = ("type", "priority")  # whose field shows one
 USUAL_COLUMNS = ["progress", "time", "by", "created"]
 
 
-def chosen_columns(request: HttpRequest) -> list[str]:
-    """As the address says, else as they were chosen last; unknown ones are left out."""
+def chosen_columns(request: HttpRequest) -> tuple[list[str], list[str]]:
+    """(as the address says, else as they were chosen last; those that there are not)."""
     kept = [name for name in request.session.get("columns", USUAL_COLUMNS) if name in COLUMNS]
-    if "columns" not in request.GET:
-        return kept
-    asked = [name for name in COLUMNS if name in request.GET.getlist("columns")]
+    given = request.GET.getlist("columns")
+    asked, unknown = [name for name in COLUMNS if name in given], [name for name in given if name and name not in COLUMNS]
+    if not given or (unknown and not asked):
+        return kept, unknown
     if asked != kept and "X-Regions" not in request.headers:  # a tab that only draws itself again chooses nothing
         request.session["columns"] = asked
-    return asked
+    return asked, unknown
 
 
 @login_required
@@ -61,8 +78,10 @@ def job_list(request: HttpRequest) -> HttpResponse:
     page = keyset_page(filters.qs, filters.order, PAGE_SIZE, among=visible, **where)
     if not page.rows and any(where.values()):
         return redirect(f"{reverse('job-list')}?{without(request, 'after', 'before')}")
-    decorate(page.rows)
+    with_ways(decorate(page.rows), request.user)
     count = counted(filters.qs)
+    columns, unknown = chosen_columns(request)
+    problems += [f"Columns: there is none called “{name[:40]}”." for name in unknown]
     return render(
         request,
         "jobs/list.html",
@@ -81,38 +100,91 @@ def job_list(request: HttpRequest) -> HttpResponse:
             "creators": creators_of(request),
             "given": request.GET,
             "is_filtered": any(v for k, v in request.GET.items() if k in JobFilter.base_filters and k != "sort"),
-            "subject": subject_of(request, request.GET.get("subject")),
+            "limits": limits(request, filters),
+            "sorts": SORT_LABELS.items(),
             "query": without(request, "after", "before"),
             "columns": COLUMNS.items(),
-            "shown_columns": chosen_columns(request) or ["none"],
-            "filters_given": [(name, value) for name, values in request.GET.lists() if name != "columns" for value in values],
+            "shown_columns": columns or ["none"],
+            "columns_given": request.GET.getlist("columns"),
+            "filters_given": [(name, value) for name, values in request.GET.lists() if name != "columns" for value in values if value],
         },
     )  # fmt: skip
+
+
+def limits(request: HttpRequest, filters: JobFilter) -> list[dict[str, str]]:
+    """What of the address narrows the list and has no field of its own above it: each with a link that leaves it out."""
+    found = []
+    for name, values in request.GET.lists():
+        given = [value for value in values if value]
+        unseen = name not in (*SHOWN_ABOVE, "state") or (name in MANY and len(given) > 1)
+        if name in JobFilter.base_filters and name in filters.data and unseen:
+            found += [(name, value) for value in given]
+    shown = []
+    for name, value in found:
+        query = request.GET.copy()
+        query.setlist(name, [other for other in query.getlist(name) if other != value])
+        for place in ("after", "before"):
+            query.pop(place, None)
+        label, text = JobFilter.base_filters[name].label, said_of(name, value, request)
+        shown.append({"name": name, "value": value, "label": label, "text": text, "query": query.urlencode()})
+    return shown
+
+
+def said_of(name: str, value: str, request: HttpRequest) -> str:
+    """A value of a filter as people know it; as it stands where they may not see what it is the id of."""
+    choices: Any = JobFilter.base_filters[name].extra.get("choices", ())
+    known = dict(choices() if callable(choices) else choices)
+    if value in known:
+        return str(known[value])
+    found: Any = None
+    if name == "subject":
+        found = subject_of(request, value)
+    elif name == "group":
+        found = JobGroup.objects.visible_to(request.user).filter(pk=value).first()
+    elif name in ("failure", "open_failure") and visible_jobs(request).filter(with_failure(value)).exists():
+        found = FailureGroup.objects.filter(pk=value).first()
+    return str(found or value)[:120]
 
 
 @login_required
 @require_GET
 def job_list_csv(request: HttpRequest) -> StreamingHttpResponse:
-    """The jobs of the list, with its filters and order, as CSV; up to `bulk_max` times ten of them."""
+    """The jobs of the list, with its filters, order and columns, as CSV; up to `bulk_max` times ten of them."""
     filters, _ = filtered(request.GET, visible_jobs(request), request)
     writer = csv.writer(Echo())
-    head = ["id", "name", "type", "status", "state", "says", "priority", "by", "created", "started", "ended", "done", "of", "problems"]
+    columns = chosen_columns(request)[0]
+    head = ["id", "name", "status", "state", "says", *(name for column in columns for name in CSV_COLUMNS[column])]
+    rows = csv_rows(filters.qs[: 10 * conf.get("bulk_max")], columns)
     response = StreamingHttpResponse(
-        itertools.chain([writer.writerow(head)], map(writer.writerow, csv_rows(filters.qs[: 10 * conf.get("bulk_max")]))),
+        itertools.chain([writer.writerow(head)], map(writer.writerow, rows)),
         content_type="text/csv; charset=utf-8",
     )
     response["Content-Disposition"] = 'attachment; filename="jobs.csv"'
     return response
 
 
-def csv_rows(jobs: JobQuerySet) -> Iterator[list[Any]]:
+def csv_rows(jobs: JobQuerySet, columns: list[str]) -> Iterator[list[Any]]:
     for batch in items.batches(jobs.iterator(chunk_size=500), 500):
         for job in decorate(batch):
-            by = job.created_by.get_username() if job.created_by else "system"
-            moments = [moment.isoformat() if moment else "" for moment in (job.created_at, job.started_at, job.completed_at)]
-            texts = [words.csv_cell(text) for text in (job.name, job.type_label, job.status, job.badge.label, job.sentence)]
-            done = [job.completed_steps, "" if job.total_steps is None else job.total_steps, job.problem_count]
-            yield [job.pk, *texts, job.get_priority_display(), words.csv_cell(by), *moments, *done]
+            texts = [words.csv_cell(text) for text in (job.name, job.status, job.badge.label, job.sentence)]
+            cells = csv_cells(job)
+            yield [job.pk, *texts, *(cells[name] for column in columns for name in CSV_COLUMNS[column])]
+
+
+def csv_cells(job: Any) -> dict[str, Any]:
+    """What each of CSV_COLUMNS says of a job; empty where nothing is known."""
+    moments = {"created": job.created_at, "started": job.started_at, "ended": job.completed_at}
+    return {
+        "type": words.csv_cell(job.type_label),
+        "priority": job.get_priority_display(),
+        "done": job.completed_steps,
+        "of": "" if job.total_steps is None else job.total_steps,
+        "problems": job.problem_count,
+        "seconds": "" if job.elapsed is None else round(job.elapsed, 3),
+        "by": words.csv_cell(job.created_by.get_username() if job.created_by else "system"),
+        "worker": words.csv_cell(job.worker_id),
+        **{name: moment.isoformat() if moment else "" for name, moment in moments.items()},
+    }
 
 
 @login_required

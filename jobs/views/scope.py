@@ -7,6 +7,7 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 
+from jobs.filters import without_blanks
 from jobs.models import Job, Notification
 from jobs.queries import JobQuerySet, few_subjects, subjects_of
 
@@ -50,8 +51,8 @@ def subject_of(request: HttpRequest, subject_id: Any) -> Any:
 
 
 def without(request: HttpRequest, *names: str) -> str:
-    """The query of this page without some of its names, ready to be continued."""
-    query = request.GET.copy()
+    """The query of this page without some of its names and without empty fields, ready to be continued."""
+    query = without_blanks(request.GET)
     for name in names:
         query.pop(name, None)
     return query.urlencode()

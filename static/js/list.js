@@ -12,7 +12,7 @@ const redrawFigures = slowly(() => refreshRegions(), 4000);
 export function showRow(message) {
   const rows = document.querySelectorAll(`[data-rows] tr[data-job="${message.id}"]`);
   for (const row of rows) replace(row, message);
-  if (button) { if (!rows.length && message.created > loaded) announce(message.id); }
+  if (button) { if (!rows.length && message.created > loaded) redrawFigures(); } // whether it belongs here, the server knows
   else if (!rows.length || message.status !== "RUNNING") redraw();
 }
 
@@ -39,6 +39,7 @@ function catchUp(event) {
   for (const next of event.detail.querySelectorAll("[data-rows] tr[data-job]")) {
     const row = document.querySelector(`[data-rows] tr[data-job="${next.dataset.job}"]`);
     if (row && Number(next.dataset.revision) > Number(row.dataset.revision)) swap(row, next);
+    if (!row && button && Number(next.dataset.created) > loaded) announce(next.dataset.job);
   }
 }
 
@@ -52,13 +53,14 @@ export function showStats() { redrawFigures(); }
 
 function countChosen(form) {
   const chosen = document.querySelectorAll(".c-choose input:checked").length;
-  form.querySelector("[data-chosen]").textContent = chosen ? interpolate(ngettext("%s job chosen", "%s jobs chosen", chosen), [number.format(chosen)]) : gettext("Choose jobs to act on several at once");
+  const all = form.querySelector("[name=everything]");
+  form.querySelector("[data-chosen]").textContent = all.checked ? interpolate(gettext("Chosen: %s"), [all.parentElement.textContent.trim()]) : chosen ? interpolate(ngettext("%s job chosen", "%s jobs chosen", chosen), [number.format(chosen)]) : gettext("Choose jobs to act on several at once");
 }
 
 export function startList() {
   document.addEventListener("regions", catchUp);
   const bulk = document.querySelector("[data-bulk]");
-  if (bulk) document.addEventListener("change", (event) => { if (event.target.matches(".c-choose input")) countChosen(bulk); });
+  if (bulk) document.addEventListener("change", (event) => { if (event.target.matches(".c-choose input, [name=everything]")) countChosen(bulk); });
   button?.addEventListener("click", () => location.reload());
   document.querySelector("[data-filters]")?.addEventListener("change", (event) => event.currentTarget.requestSubmit());
 }
