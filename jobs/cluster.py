@@ -349,21 +349,20 @@ class Ticker:
 
     def say_stalls(self) -> None:
         """Which running jobs of our queue make no progress, by what steps of their type usually take."""
-        least = conf.get("stalled_min_s")
         now = timezone.now()
         rows = Job.objects.running().filter(queue_name=self.queue, stalled_at=None, cancel_requested_at=None, pause_requested_at=None)
-        for job in rows.filter(progress_at__lte=now - timedelta(seconds=least)):
+        for job in rows.filter(progress_at__lte=now - timedelta(seconds=1)):
             silent = (now - (job.progress_at or now)).total_seconds()
-            if silent >= max(least, self.patience(job.job_type)):
+            if silent >= self.patience(job.job_type):
                 JobManager().mark_stalled(job, silent)
 
     def patience(self, job_type: str) -> float:
-        """Seconds without progress that are usual for a type."""
+        """Seconds without progress after which a job of a type is stalled: as the type says, or by what its steps usually take."""
         kind = registry.find(job_type)
         if kind and kind.stalled_after_s is not None:
             return kind.stalled_after_s
         found = forecast.usual_lately(job_type)
-        return USUAL_STEPS * found.step_s if found else 0.0
+        return max(conf.get("stalled_min_s"), USUAL_STEPS * found.step_s if found else 0.0)
 
     def clamp(self) -> None:
         """Whatever the clock did when it was written: no retry is further away than the longest legal delay, and what

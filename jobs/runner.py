@@ -513,7 +513,8 @@ class Run:
     def times(self) -> dict[str, Any]:
         """What the child has said of its time so far."""
         spent = zip(PHASES, self.worker.page.read_times(), strict=True)
-        found: dict[str, Any] = {phase: round(seconds, 3) for phase, seconds in spent if seconds > 0}
+        found: dict[str, Any] = {"until": round(time.monotonic() - self.started, 3)}
+        found |= {phase: round(seconds, 3) for phase, seconds in spent if seconds > 0}
         return found | ({"stages": self.stages} if self.stages else {}) | ({"hosts": self.hosts} if self.hosts else {})
 
     def failure(self) -> Failure:

@@ -126,6 +126,8 @@ def split(job: Job, attempts: list[JobAttempt], now: datetime | None = None) -> 
         spent["held" if job.hold_reason else "queued"] += max(0.0, now.timestamp() - job.waiting_since)
     for attempt in attempts:
         ran = max(0.0, ((attempt.ended_at or now) - attempt.started_at).total_seconds())
+        if attempt.ended_at is None:  # what it has done since it was last asked is not known yet
+            ran = attempt.times.get("until", ran)
         known = {phase: attempt.times.get(phase, 0.0) for phase in PHASES if phase != "processing"}
         for phase, seconds in known.items():
             spent[phase] += seconds

@@ -1,9 +1,12 @@
-"""Response headers and the viewer's time zone."""
+"""Response headers, the viewer's time zone and language, and where addresses of buttons lead."""
 
 from collections.abc import Callable
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import resolve
 from django.utils import timezone, translation
 
 from jobs.language import SOURCE
@@ -50,6 +53,32 @@ def viewer_time_zone(get_response: Next) -> Next:
             return get_response(request)
 
     return middleware
+
+
+PAGES = ("job-detail", "group-detail", "failure-detail", "subject-detail", "job-list", "failure-list", "subject-list", "notifications")
+
+
+def buttons_stand_on_pages(get_response: Next) -> Next:
+    """The address of a button takes only what the button sends. Who opens it, as after signing in again, comes to its page."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        if response.status_code != 405 or request.method != "GET" or request.path.startswith("/api/"):
+            return response
+        messages.info(request, "Nothing was changed: you had been signed out, or opened the address of a button. Press it again here.")
+        return redirect(page_above(request.path))
+
+    return middleware
+
+
+def page_above(path: str) -> str:
+    while path := path.rstrip("/").rpartition("/")[0]:
+        try:
+            if resolve(f"{path}/").url_name in PAGES:
+                return f"{path}/"
+        except Http404:
+            continue
+    return "/"
 
 
 def one_language_for_programs(get_response: Next) -> Next:

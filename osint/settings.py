@@ -129,6 +129,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "osint.middleware.content_security_policy",
     "osint.middleware.viewer_time_zone",
+    "osint.middleware.buttons_stand_on_pages",
 ]
 
 ROOT_URLCONF = "osint.urls"

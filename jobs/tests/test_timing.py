@@ -180,6 +180,19 @@ class TestWaiting:
             manager.cancel_job(job.pk)
         assert self.waited(job) == (0, 50)
 
+    def test_while_it_runs_what_is_not_known_yet_is_no_processing(self):
+        with self.at(0):
+            job = create()
+            self.start(job)
+            JobAttempt.objects.update(times={"until": 10.0, "polite": 8.0})
+        with self.at(14):
+            parts = {part.key: part.seconds for part in timing.split(reload(job), list(JobAttempt.objects.all()))}
+        assert (parts["polite"], parts["processing"]) == (8, 2)
+        with self.at(16):
+            JobManager().mark_completed(job.pk, {}, attempt=1)
+            parts = {part.key: part.seconds for part in timing.split(reload(job), list(JobAttempt.objects.all()))}
+        assert (parts["polite"], parts["processing"]) == (8, 8)
+
     def test_while_it_waits_the_time_runs(self):
         with self.at(0):
             job = create()

@@ -23,6 +23,7 @@ from jobs.views.scope import visible_jobs
 
 AWAY = timedelta(minutes=20)
 CHARTED = timedelta(days=28)
+REASONS_SHOWN = 3
 
 
 @login_required
@@ -46,7 +47,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
             "workers": workers_with_jobs(visible),
             "unserved": sorted(unserved_queues(waiting_queues)),
             "no_workers": not stats["workers"],
-            "held": next(iter(held_for(visible)), None) if stats["held"] else None,
+            "held": held_for(visible)[:REASONS_SHOWN] if stats["held"] else [],
             "away": since_last_here(request, visible),
             "any_jobs": visible.exists(),
         },
@@ -77,7 +78,16 @@ def slow(request: HttpRequest) -> HttpResponse:
     found = paces(visible)
     slower = sum(pace.is_slower or pace.waits_longer for pace in found)
     hosts, stages, looked_at = slowest(visible)
-    context = {"held": held_for(visible), "paces": found, "slower": slower, "hosts": hosts, "stages": stages, "looked_at": looked_at}
+    compared = any(pace.before for pace in found)
+    context = {
+        "held": held_for(visible),
+        "paces": found,
+        "slower": slower,
+        "compared": compared,
+        "hosts": hosts,
+        "stages": stages,
+        "looked_at": looked_at,
+    }
     return render(request, "jobs/slow.html", context)
 
 

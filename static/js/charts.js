@@ -90,14 +90,15 @@ class Throughput {
     const whole = (u, values) => values.map((value) => (Number.isInteger(value) ? number.format(value) : ""));
     return {
       width: this.place.clientWidth || 300, height: 160, cursor: { drag: { x: false, y: false } }, legend: { live: true },
-      scales: { x: { time: true }, y: { range: (u, low, high) => [0, Math.max(1, high * 1.1)] }, rate: { range: [0, 100] } },
+      // each column stands to the right of its time, so the last one needs room as well
+      scales: { x: { time: true, range: (u, first, last) => [first, last + (range === "28d" ? 24 : 1) * HOUR] }, y: { range: (u, low, high) => [0, Math.max(1, high * 1.1)] }, rate: { range: [0, 100] } },
       axes: [
         { ...axis, values: (u, times) => times.map((at) => moment(at, range)) },
         { ...axis, values: whole, size: 44 },
         { ...axis, scale: "rate", side: 1, grid: { show: false }, values: (u, values) => values.map((value) => `${value} %`), size: 44 },
       ],
       series: [
-        { label: gettext("When"), value: (u, at) => (at === null ? "–" : new Date(at * 1000).toLocaleString(document.documentElement.lang, range === "28d" ? { dateStyle: "medium" } : { dateStyle: "medium", timeStyle: "short" })) },
+        { label: gettext("When"), value: (u, at) => (at === null ? "–" : new Date(at * 1000).toLocaleString(document.documentElement.lang, range === "28d" ? { dateStyle: "medium" } : { dateStyle: "medium", timeStyle: "short", hourCycle: "h23" })) },
         { label: gettext("Ended"), fill: color("--completed"), stroke: color("--completed"), width: 0, paths: bars, points: { show: false } },
         { label: gettext("Failed"), fill: color("--failed"), stroke: color("--failed"), width: 0, paths: bars, points: { show: false } },
         { label: gettext("Failure rate"), scale: "rate", stroke: color("--ink-2"), width: 1.2, dash: [4, 3], spanGaps: true, points: { show: false }, value: (u, value) => (value === null ? "–" : `${number.format(Math.round(10 * value) / 10)} %`) },
@@ -112,6 +113,6 @@ class Throughput {
 }
 
 function moment(at, range) {
-  const how = range === "24h" ? { hour: "2-digit", minute: "2-digit" } : { day: "numeric", month: "short" };
+  const how = range === "24h" ? { hour: "2-digit", minute: "2-digit", hourCycle: "h23" } : { day: "numeric", month: "short" };
   return new Date(at * 1000).toLocaleString(document.documentElement.lang, how);
 }

@@ -11,7 +11,7 @@ const log = new LogView(list, document.querySelector("[data-follow]"));
 
 let revision = Number(page.dataset.revision);
 let seq = Number(page.dataset.seq);
-let shown = { status: page.dataset.status, badge: null, attempt: null };
+let shown = { status: page.dataset.status, label: page.dataset.label, attempt: Number(page.dataset.attempt) };
 let latest = null; // what is to be painted
 let last = null; // what was said last
 
@@ -42,8 +42,8 @@ function set(name, text) {
 function show(job) {
   if (job.revision < revision) return;
   revision = job.revision;
-  const changed = shown.status !== job.status || (shown.badge ?? job.badge) !== job.badge || (shown.attempt ?? job.attempt) !== job.attempt;
-  shown = { status: job.status, badge: job.badge, attempt: job.attempt };
+  const changed = shown.status !== job.status || shown.label !== job.label || shown.attempt !== job.attempt;
+  shown = { status: job.status, label: job.label, attempt: job.attempt };
   latest = last = job;
   paint();
   if (changed) redraw();

@@ -321,7 +321,7 @@ def test_the_dashboard_moves(sign_in, gated, gate):
     expect(row.locator(".sentence")).to_contain_text("4 of 10 steps")
     expect(page.locator("h1")).to_contain_text("1 job runs")
     gate.open_to(10)
-    expect(page.locator("h1")).to_contain_text("0 jobs run")
+    expect(page.locator("h1")).to_contain_text("No job runs")
     expect(page.locator("#r-main")).to_contain_text("Ended lately")
     assert was_not_reloaded(page)
 
