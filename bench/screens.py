@@ -206,7 +206,7 @@ def shots(user: Any, subject: Any) -> list[Shot]:
         Shot("list", "Jobs", "/jobs/"),
         Shot("list-chosen", "Jobs, three chosen", "/jobs/", act=choose),
         Shot("list-empty", "Jobs, nothing found", "/jobs/?q=nothing"),
-        Shot("list-odd", "Jobs, by an address edited by hand", "/jobs/?state=dead&sort=colour&since=never"),
+        Shot("list-odd", "Jobs, by an address edited by hand", "/jobs/?state=dead&sort=colour&by=nobody&ended=24h"),
         Shot("list-first", "Jobs, the first time", "/jobs/", who="newcomer"),
         Shot("job-running", "Job, running", job["running"]),
         Shot("job-running-german", "Job, running, German", job["running"], locale="de-DE"),

@@ -1,5 +1,6 @@
 """Words and small pieces for templates."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -75,6 +76,14 @@ def bars(counts: list[int], noun: str) -> dict[str, Any]:
     top = max(counts, default=0)
     shown = [{"x": n * 10, "y": 90 - 84 * count / top, "h": 84 * count / top} for n, count in enumerate(counts) if count]
     return {"bars": shown, "width": 10 * len(counts), "says": told(f"{words.count(sum(counts), noun)}, at most {top:,} in one of the bars")}
+
+
+@register.inclusion_tag("jobs/_counts.html")
+def counts_chart(counts: Iterable[tuple[str, int]]) -> dict[str, Any]:
+    """(name, count) as rows with bars, the longest as wide as the place allows."""
+    rows = list(counts)
+    top = max((count for _, count in rows), default=0)
+    return {"rows": [{"label": told(name), "count": count, "width": f"{100 * count / top if top else 0:.1f}"} for name, count in rows]}
 
 
 @register.simple_tag

@@ -3,7 +3,9 @@
 import re
 import uuid
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +25,8 @@ from osint.texts import published_on, sentences
 SENTENCE_CHARS_MAX = 1000
 TITLE_CHARS = 160
 ALIKE = 80  # of rapidfuzz's token_set_ratio, from which two sentences with the same date report the same event
+COLUMNS_MAX = 24  # of the chart of the result
+SPANS = (1, 5, 10, 50, 100, 500)  # years
 COMPARED_MAX = 400  # sentences of one date that are compared with each other
 EVENTS = uuid.UUID("6f2a4c1e-5f0e-4f65-9d8e-0f7d2a4b7c11")  # names the ids of events, so that links to them hold
 
@@ -223,4 +227,15 @@ def result_of(job: Job, events: int, counts: Counter) -> dict[str, Any]:
         "failed": counts["failed"],
         "first": span["first"].isoformat() if span["first"] else "",
         "last": span["last"].isoformat() if span["last"] else "",
+        "by_time": by_time(TimelineEvent.objects.filter(subject_id=subject_of(job)).values_list("begins", flat=True)),
     }
+
+
+def by_time(dates: Iterable[date]) -> list[tuple[str, int]]:
+    """(year, events that begin in it), the earliest first; spans of years, all as long, where there are more than COLUMNS_MAX."""
+    years = sorted(moment.year for moment in dates)
+    if not years:
+        return []
+    span = next(length for length in SPANS if years[-1] // length - years[0] // length < COLUMNS_MAX)
+    counts = Counter(year // span * span for year in years)
+    return [(f"{first}" if span == 1 else f"{first}–{first + span - 1}", counts[first]) for first in range(min(counts), max(counts) + 1, span)]

@@ -30,6 +30,12 @@ def type_label(kind: str) -> str:
 
 
 @register.filter
+def by_label(counts: dict[str, int]) -> list[tuple[str, int]]:
+    """Counts of types of entities with the names of these, most first."""
+    return sorted(((type_label(kind), count) for kind, count in counts.items()), key=lambda row: -row[1])
+
+
+@register.filter
 def percent(share: float) -> str:
     return f"{share:.0%}"
 

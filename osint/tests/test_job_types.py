@@ -3,8 +3,10 @@
 import io
 import json
 import zipfile
+from datetime import date
 from pathlib import Path
 
+import lxml.html
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone
@@ -16,6 +18,7 @@ from jobs import registry
 from jobs.errors import AllItemsFailed, InvalidParameters
 from jobs.manager import JobManager
 from osint import names
+from osint.job_types.timeline_assembly import by_time
 from osint.models import Document, DuplicatePair, Entity, EventSource, Mention, TimelineEvent, Upload
 from osint.tests.fixtures import add_document, run_here
 
@@ -147,6 +150,27 @@ def test_events_with_their_sentence_and_precision(subject, analyst):
     source = EventSource.objects.get(event=second)
     assert document.text[source.start : source.end] == source.text == "Last Tuesday"
     assert (source.rule, source.note) == ("relative", "counted from the document's date")
+
+
+@pytest.mark.parametrize(("years", "columns"), [
+    ((), []),
+    ((2011,), [("2011", 1)]),
+    ((2011, 2013, 2013), [("2011", 1), ("2012", 0), ("2013", 2)]),
+    ((1950, 2000, 2001), [(f"{year}–{year + 4}", n) for year, n in zip(range(1950, 2001, 5), [1, *[0] * 9, 2], strict=True)]),
+    ((1, 9999), [(f"{year}–{year + 499}", int(year in (0, 9500))) for year in range(0, 9501, 500)]),
+])  # fmt: skip
+def test_events_by_time(years, columns):
+    assert by_time(date(year, 5, 17) for year in years) == columns
+
+
+def test_the_results_are_charts_too(client, subject, analyst):
+    add_document(subject, "Anna Keller joined Baltic Bulk in Rostock on 3 June 2019. The office in Rostock closed on 4 May 2021.")
+    client.force_login(analyst)
+    found = {job_type: run_here(job_type, subject, analyst) for job_type in ("entity_extraction", "timeline_assembly")}
+    for job_type, label, width in (("entity_extraction", "Date", "100.0"), ("timeline_assembly", "2020", "0.0")):
+        html = lxml.html.fromstring(client.get(found[job_type].get_absolute_url()).content)
+        bars = {row.find("th").text: row.xpath(".//rect/@width")[0] for row in html.xpath("//table[contains(@class, 'counts')]//tr")}
+        assert bars[label] == width, bars
 
 
 def test_what_several_documents_report_is_one_event(subject, analyst):

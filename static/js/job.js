@@ -26,7 +26,7 @@ const paint = slowly(() => {
   set("memory", job.memory || "–");
   set("cpu", job.cpu || "–");
   const bar = page.querySelector("[data-bar]");
-  if (bar) { bar.hidden = job.percent === null; if (job.percent !== null) bar.value = job.percent; }
+  if (bar) { bar.hidden = job.percent === null || (job.status === "PENDING" && !job.percent); if (job.percent !== null) bar.value = job.percent; }
   document.title = `${job.percent !== null && job.status === "RUNNING" ? `${Math.floor(job.percent)} % · ` : ""}${page.querySelector("h1").textContent} · Fieldwork`;
 }, 250);
 
