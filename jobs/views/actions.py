@@ -31,7 +31,7 @@ def job_cancel(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
         messages.success(request, f"“{job.name}” is being cancelled." if job.status == Status.RUNNING else f"“{job.name}” is cancelled.")
     else:
         job.refresh_from_db()
-        already = "is being cancelled" if job.status == Status.RUNNING else f"has already ended ({badge(job).label.lower()})"
+        already = "is being cancelled" if job.status == Status.RUNNING else f"has already ended ({job.get_status_display().lower()})"
         messages.error(request, f"This job {already}. Nothing was changed.")
     return redirect(job)
 
@@ -48,8 +48,10 @@ def asked(request: HttpRequest, job: Job, ask: Any, said: str, undo: str = "", *
         return redirect(job)
     if answer is False:
         job.refresh_from_db()
-        state = badge(job).label.lower()
-        stands = f"This job has already ended ({state})." if job.is_ended else f"That does not fit how this job stands: it is {state}."
+        if job.is_ended:
+            stands = f"This job has already ended ({job.get_status_display().lower()})."
+        else:
+            stands = f"That does not fit how this job stands: it is {badge(job).label.lower()}."
         messages.error(request, f"{stands} Nothing was changed.")
         return redirect(job)
     messages.success(request, said)
