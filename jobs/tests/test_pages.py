@@ -276,6 +276,13 @@ def test_a_job_that_was_cancelled_while_it_waited_for_its_next_try_did_not_run_u
     assert "2 h" not in text_of(page.get("/jobs/"))
 
 
+def test_what_an_ended_job_used_is_not_written_over_by_what_it_uses_now(page, running_job):
+    JobManager().mark_completed(running_job.pk, {}, attempt=1, memory_peak_mb=160.0, cpu_seconds=3.0)
+    facts = re.search(r'<dl class="facts">.*?</dl>', text_of(page.get(running_job.get_absolute_url())), re.DOTALL)[0]
+    assert "160 MB" in facts
+    assert set(re.findall(r'data-field="(\w+)"', facts)) <= {"elapsed", "done"}, "job.js writes into the others while the job runs"
+
+
 def test_the_page_of_a_waiting_job_shows_no_fact_that_is_not_known(page, job):
     for total in (4, None):
         Job.objects.update(total_steps=total)
