@@ -238,4 +238,6 @@ def by_time(dates: Iterable[date]) -> list[tuple[str, int]]:
         return []
     span = next(length for length in SPANS if years[-1] // length - years[0] // length < COLUMNS_MAX)
     counts = Counter(year // span * span for year in years)
-    return [(f"{first}" if span == 1 else f"{first}–{first + span - 1}", counts[first]) for first in range(min(counts), max(counts) + 1, span)]
+    return [
+        (f"{first}" if span == 1 else f"{first}–{first + span - 1}", counts[first]) for first in range(min(counts), max(counts) + 1, span)
+    ]
