@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from bench.common import ROOT, free_port, running, say, wait
+from bench.common import ROOT, say, served
 
 LINES_A_SECOND = 200
 SECONDS = 15
@@ -109,18 +109,8 @@ def main() -> None:
         say("browser", skipped="no chromium here")
         return
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"  # Playwright's loop runs in this thread; the ORM is used between its steps
-    port = free_port()
-    with running("up", "--no-workers", "--port", str(port)):
-        import httpx
-
-        def answers() -> bool:
-            try:
-                return httpx.get(f"http://127.0.0.1:{port}/health/").status_code == 200
-            except httpx.HTTPError:
-                return False
-
-        wait(answers)
-        browse(f"http://127.0.0.1:{port}", executable)
+    with served() as base:
+        browse(base, executable)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -50,6 +52,22 @@ def running(*arguments: str, workers: int = 2) -> Iterator[subprocess.Popen]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """The web process alone, once it answers: its address."""
+    base = f"http://127.0.0.1:{free_port()}"
+
+    def answers() -> bool:
+        try:
+            return httpx.get(f"{base}/health/").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    with running("up", "--no-workers", "--port", base.rpartition(":")[2]):
+        wait(answers)
+        yield base
 
 
 def free_port() -> int:

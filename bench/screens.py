@@ -7,14 +7,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from io import BytesIO
 from typing import Any
 
-from bench.common import ROOT, free_port, running, wait
+from bench.common import ROOT, free_port, served
 
 FOLDER = ROOT / "docs" / "screens"
 SIZES = ((1280, 860), (360, 760))
@@ -314,25 +313,6 @@ def write_page(wanted: list[Shot]) -> None:
     (FOLDER.parent / "screens.md").write_text("\n".join(parts))
 
 
-@contextmanager
-def served(debug: bool) -> Iterator[str]:
-    import httpx
-
-    port = free_port()
-    base = f"http://127.0.0.1:{port}"
-
-    def answers() -> bool:
-        try:
-            return httpx.get(f"{base}/health/").status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    os.environ["DEBUG"] = str(debug)
-    with running("up", "--no-workers", "--port", str(port)):
-        wait(answers)
-        yield base
-
-
 def main(only: list[str]) -> None:
     import django
 
@@ -356,7 +336,8 @@ def main(only: list[str]) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
         for debug in (False, True):
-            with served(debug) as base:
+            os.environ["DEBUG"] = str(debug)
+            with served() as base:
                 picture(browser, base, [shot for shot in wanted if (shot.name == "styleguide") == debug])
 
 

@@ -3,6 +3,8 @@
 import re
 
 import pytest
+from django.test import RequestFactory
+from django.views.defaults import server_error
 from playwright.sync_api import expect
 
 from jobs.manager import JobManager
@@ -68,6 +70,7 @@ def pages_of(jobs):
     failure = reload(jobs["failed"]).failure
     return [
         "/", "/slow/", "/jobs/", "/jobs/?state=failed&sort=-ended", "/jobs/?q=nothing+matches", "/failures/", f"/failures/{failure}/",
+        f"/jobs/?failure={failure}&ended=24h&by=nobody&columns=type&columns=worker",
         "/notifications/", "/notifications/mail/", "/jobs/new/", "/jobs/nowhere/",
         f"/jobs/{jobs['completed'].pk}/items/", f"/artifacts/{Artifact.objects.get().pk}/preview/", f"/groups/{jobs['waiting'].group_id}/",
         *(job.get_absolute_url() for job in jobs.values()),
@@ -92,6 +95,15 @@ def test_axe_finds_no_barrier_and_nothing_is_wider_than_the_screen(browser, stac
         width = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         if width > 0:
             found.append(f"{path} is {width} px wider than the screen")
+    fault = server_error(RequestFactory().get("/")).content.decode()
+    page.route("**/a-fault/", lambda route: route.fulfill(status=500, content_type="text/html", body=fault))
+    page.goto("/a-fault/")
+    found += barriers(page, "fault")
+    page.goto("/jobs/")
+    page.locator(".who [name=csrfmiddlewaretoken]").evaluate("field => { field.value = 'x'.repeat(64); }")
+    page.click("button:has-text('Sign out')")
+    expect(page.locator("h1")).to_have_text("This page was out of date")
+    found += barriers(page, "out of date")
     context.close()
     assert found == []
 
