@@ -13,6 +13,7 @@ from jobs import registry
 from jobs.errors import InvalidParameters, NotAllowed, UnknownJobType
 from jobs.manager import JobManager
 from jobs.models import ArchivedJob, Artifact, Job, JobAttempt, JobGroup, JobItem, JobLog, Notification, QueuePause, WorkerProcess
+from jobs.presentation import badge, type_label
 
 
 class ReadOnly:
@@ -57,7 +58,7 @@ class TypeFilter(admin.SimpleListFilter):
 
 @admin.register(Job)
 class JobAdmin(ReadOnly, ModelAdmin):
-    list_display = ("name", "job_type", "status", "priority", "progress", "created_by", "created_at", "worker_id")
+    list_display = ("name", "type_shown", "state", "priority", "progress", "created_by", "created_at", "worker_id")
     list_filter = ("status", TypeFilter, "priority", "queue_name", "created_at")
     search_fields = ("id", "name", "error_message")
     date_hierarchy = "created_at"
@@ -66,6 +67,15 @@ class JobAdmin(ReadOnly, ModelAdmin):
     show_full_result_count = False
     inlines = (AttemptInline,)
     actions = ("cancel_jobs", "retry_jobs", "pause_jobs", "resume_jobs", "keep_jobs")
+
+    @admin.display(description="Type", ordering="job_type")
+    def type_shown(self, job: Job) -> str:
+        return type_label(job.job_type)
+
+    @admin.display(description="State", ordering="status")
+    def state(self, job: Job) -> str:
+        """In the words of the pages, where held and retrying are told from waiting."""
+        return badge(job).label
 
     @admin.display(description="Progress")
     def progress(self, job: Job) -> str:

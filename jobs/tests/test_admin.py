@@ -1,5 +1,7 @@
 """The admin shows all and falsifies nothing."""
 
+import re
+
 import pytest
 from django.contrib.auth.models import Permission, User
 
@@ -25,6 +27,13 @@ def test_lists_open_and_nothing_can_be_added(admin, running_job, model):
 @pytest.mark.parametrize("model", ["subject", "document"])
 def test_lists_of_investigations_open(admin, model):
     assert admin.get(f"/admin/osint/{model}/").status_code == 200
+
+
+def test_jobs_are_named_as_on_the_pages(admin, job):
+    JobManager().hold([job.pk], "Waits for memory")
+    text = admin.get("/admin/jobs/job/").content.decode()
+    for name, shown in (("state", "Held"), ("type_shown", "Sample steps")):
+        assert re.search(rf"field-{name}[^>]*>\s*{shown}\s*<", text)
 
 
 def test_a_job_cannot_be_edited_or_deleted_by_hand(admin, running_job):
