@@ -231,3 +231,19 @@ def test_a_kind_of_failure_is_acknowledged_from_the_dashboard(sign_in, jobs):
     expect(page.locator(".page-head .badge")).to_have_text("Acknowledged")
     page.goto("/")
     expect(page.locator("h1")).to_contain_text("1 kind of failure needs you")
+
+
+def test_a_wide_screen_is_used_in_full_by_who_wants_that(sign_in, jobs):
+    page = sign_in()
+    page.set_viewport_size({"width": 2560, "height": 1200})
+
+    def width():
+        return page.locator("main").evaluate("main => main.clientWidth")
+
+    assert width() == 1240
+    page.click("button:has-text('Full width')")
+    assert width() == 2560
+    page.goto("/jobs/")
+    assert width() == 2560, "it is remembered"
+    page.click("button:has-text('Full width')")
+    assert width() == 1240
