@@ -17,6 +17,7 @@ from asgiref.sync import SyncToAsync
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection
+from django.utils import translation
 
 from jobs import forecast, live
 from jobs.manager import JobManager
@@ -70,8 +71,9 @@ def nothing_is_left_open(django_db_setup: None) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def nothing_is_known_from_before() -> None:
-    """What a process looks up once a minute is another history in each test."""
+    """What a process looks up once a minute is another history in each test; the language of a request stays on in its thread."""
     forecast._known.clear()
+    translation.activate(settings.LANGUAGE_CODE)
 
 
 def close_connection_of_coroutines() -> None:
