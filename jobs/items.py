@@ -100,8 +100,7 @@ def settled(job_id: uuid.UUID) -> dict[str, str]:
 
 def counts(job_id: uuid.UUID) -> dict[str, int]:
     """How many items are ok, failed and skipped."""
-    found = JobItem.objects.filter(job_id=job_id).order_by().values_list("outcome").annotate(Count("pk"))
-    return dict.fromkeys(Outcome.values, 0) | dict(found)
+    return counts_of([job_id])[job_id]
 
 
 def counts_of(job_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, dict[str, int]]:

@@ -21,9 +21,9 @@ from jobs import conf, live, sql, words
 from jobs.language import told
 from jobs.mailing import language_of, mail_due
 from jobs.manager import Ended, JobManager, group_ended, job_ended, job_stalled, summary_of
-from jobs.models import Job, JobGroup, JobLog, Notification
-from jobs.presentation import badge, group_end
-from jobs.states import Status
+from jobs.models import Job, JobGroup, Notification
+from jobs.presentation import badge, group_end, last_seq
+from jobs.states import Level, Status
 from jobs.ways import ways_out
 
 DIGEST_MAX = 20  # jobs that one mail describes
@@ -194,9 +194,9 @@ class Part:
 
 def describe(job: Job) -> Part:
     """The end of a job for a mail: what came of it, what helps, where it is."""
-    error = JobLog.objects.filter(job=job, level=JobLog.Level.ERROR).order_by("-seq").values_list("seq", flat=True).first()
-    line = f"#L{error}" if job.status == Status.FAILED and error else ""
     is_failed = job.status == Status.FAILED
+    error = last_seq(job, Level.ERROR) if is_failed else None
+    line = f"#L{error}" if error else ""
     ways = [told(way.label) for way in ways_out(job, job.created_by)] if is_failed else []
     says, advice = told(describe_end(job)), told(job.error_advice)
     return Part(told(job.name), told(job.get_status_display()), is_failed, says, advice, ways, place(job.get_absolute_url() + line))

@@ -270,6 +270,11 @@ def end_of(jobs: list[Job]) -> tuple[Status, str]:
     return Status.COMPLETED, " · ".join(filter(None, (summary_of(job.job_type, job.result_data) for job in jobs))) or done
 
 
+def last_seq(job: Job, level: int) -> int | None:
+    """The number of the last line of a level or above it, such as the one that says why a job failed."""
+    return JobLog.objects.filter(job=job, level__gte=level).order_by("-seq").values_list("seq", flat=True).first()
+
+
 def type_label(job_type: str) -> str:
     kind = registry.find(job_type)
     return kind.label if kind else job_type

@@ -15,10 +15,9 @@ from jobs.forms import CancelForm, RetryForm
 from jobs.graph import graph_of
 from jobs.manager import JobManager
 from jobs.models import Artifact, Job, JobGroup
-from jobs.notifications import mark_read
 from jobs.presentation import badge, group_state
 from jobs.states import Status
-from jobs.views.scope import offer_undo, subject_of, visible_job
+from jobs.views.scope import mark_seen, offer_undo, subject_of, visible_job
 
 
 @login_required
@@ -126,8 +125,7 @@ def visible_group(request: HttpRequest, group_id: uuid.UUID) -> JobGroup:
 def group_detail(request: HttpRequest, group_id: uuid.UUID) -> HttpResponse:
     """Jobs that were started as one: how far they are together, and each with what it waits for."""
     group = visible_group(request, group_id)
-    if "X-Regions" not in request.headers:  # which a page in the background asks for, too
-        mark_read(request.user, group=group)
+    mark_seen(request, group=group)
     state = group_state(group)
     artifacts = Artifact.objects.filter(job_id__in=[job.pk for job in state.jobs]).order_by("created_at")
     ended = all(job.is_ended for job in state.jobs)

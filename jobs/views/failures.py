@@ -12,10 +12,9 @@ from jobs import bulk, conf, failures, words
 from jobs.errors import MEANING
 from jobs.forms import AcknowledgeForm
 from jobs.models import FailureGroup, Notification
-from jobs.notifications import mark_read
 from jobs.presentation import decorate
 from jobs.queries import JobQuerySet
-from jobs.views.scope import PAGE_SIZE, offer_undo, visible_jobs
+from jobs.views.scope import PAGE_SIZE, mark_seen, offer_undo, visible_jobs
 from jobs.ways import ways_out
 
 TROUBLES_SHOWN = 6
@@ -64,8 +63,7 @@ def failure_list(request: HttpRequest) -> HttpResponse:
 def failure_detail(request: HttpRequest, fingerprint: str) -> HttpResponse:
     """One kind of failure: when it began, how it goes, which jobs have it, and what can be done for all of them."""
     trouble, visible = visible_trouble(request, fingerprint), visible_jobs(request)
-    if "X-Regions" not in request.headers:
-        mark_read(request.user, failure=fingerprint, count__gt=1)
+    mark_seen(request, failure=fingerprint, count__gt=1)
     with_it = visible.filter(failures.with_failure(fingerprint)).order_by("-created_at", "-id")
     context = {
         "trouble": trouble,

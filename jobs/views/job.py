@@ -25,12 +25,11 @@ from jobs.forms import JobOptionsForm
 from jobs.graph import JOBS_MAX, graph_of
 from jobs.manager import JobManager
 from jobs.models import ArchivedJob, Artifact, Job, JobAttempt, JobDependency, JobGroup, JobItem, JobLog
-from jobs.notifications import mark_read
-from jobs.presentation import Badge, as_lists, chart, decorate, live_fields, pace, told_live, type_label, unit_of
+from jobs.presentation import Badge, as_lists, chart, decorate, last_seq, live_fields, pace, told_live, type_label, unit_of
 from jobs.previews import INLINE, preview_of
 from jobs.resources import unserved_queues
 from jobs.states import Level, Status
-from jobs.views.scope import Echo, subject_of, visible_job, visible_jobs, without
+from jobs.views.scope import Echo, is_redraw, mark_seen, subject_of, visible_job, visible_jobs, without
 from jobs.ways import ways_out
 
 LOG_LINES_SHOWN = 300
@@ -46,14 +45,14 @@ def job_detail(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
     if job is None:
         return archived_job(request, job_id)
     if request.GET.get("line") in LEVELS:  # as notifications say it, who do not know its number
-        return redirect(f"{job.get_absolute_url()}{last_line(job, LEVELS[request.GET['line']])}")
-    if "X-Regions" not in request.headers:  # which a page in the background asks for, too
-        mark_read(request.user, job=job, group=None, count=1)
+        seq = last_seq(job, LEVELS[request.GET["line"]])
+        return redirect(job.get_absolute_url() + (f"#L{seq}" if seq else ""))
+    mark_seen(request, job=job, group=None, count=1)
     decorate([job])
     kind = registry.find(job.job_type)
     attempts = list(job.attempts.order_by("number"))
     log = LogAsked.of(request)
-    lines = [] if "X-Regions" in request.headers else log.lines(job)
+    lines = [] if is_redraw(request) else log.lines(job)
     samples = attempts[-1].samples if attempts else []
     for attempt in attempts:
         attempt.chart = chart(attempt.samples, None, width=110, height=26)
@@ -81,7 +80,7 @@ def job_detail(request: HttpRequest, job_id: uuid.UUID) -> HttpResponse:
             "artifacts": list(job.artifacts.all()),
             "unserved": job.status == Status.PENDING and bool(unserved_queues({job.queue_name})),
             "place": place_of(job),
-            "error_seq": error_seq(job),
+            "error_seq": last_seq(job, Level.ERROR) if job.status == Status.FAILED else None,
             "ways": ways_out(job, request.user),
             "meaning": MEANING.get(job.error_kind, ""),
             "alike": failures.failed_jobs(visible_jobs(request), failures.lately()).filter(failure=job.failure).exclude(pk=job.pk).count()
@@ -181,19 +180,6 @@ def levels_of(job: Job) -> dict[str, int]:
     errors = counts.get(Level.ERROR, 0)
     warnings = errors + counts.get(Level.WARNING, 0)
     return {"info": warnings + counts.get(Level.INFO, 0), "warning": warnings, "error": errors}
-
-
-def last_line(job: Job, level: int) -> str:
-    """Where the last line of a level or above it is, as the end of an address."""
-    seq = JobLog.objects.filter(job=job, level__gte=level).order_by("-seq").values_list("seq", flat=True).first()
-    return f"#L{seq}" if seq else ""
-
-
-def error_seq(job: Job) -> int | None:
-    """The number of the line that says why a failed job failed."""
-    if job.status != Status.FAILED:
-        return None
-    return JobLog.objects.filter(job=job, level=Level.ERROR).order_by("-seq").values_list("seq", flat=True).first()
 
 
 @login_required

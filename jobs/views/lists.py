@@ -24,7 +24,7 @@ from jobs.presentation import decorate
 from jobs.queries import JobQuerySet, few_subjects, subjects_of
 from jobs.search import HITS_MAX
 from jobs.states import Priority
-from jobs.views.scope import PAGE_SIZE, Echo, offer_undo, subject_of, visible_jobs, without
+from jobs.views.scope import PAGE_SIZE, Echo, is_redraw, offer_undo, subject_of, visible_jobs, without
 from jobs.ways import with_ways
 
 # What a row may show beside its state and its job; the ones that it shows unless other ones are chosen.
@@ -64,7 +64,7 @@ def chosen_columns(request: HttpRequest) -> tuple[list[str], list[str]]:
     asked, unknown = [name for name in COLUMNS if name in given], [name for name in given if name and name not in COLUMNS]
     if not given or (unknown and not asked):
         return kept, unknown
-    if asked != kept and "X-Regions" not in request.headers:  # a tab that only draws itself again chooses nothing
+    if asked != kept and not is_redraw(request):  # a tab that only draws itself again chooses nothing
         request.session["columns"] = asked
     return asked, unknown
 
@@ -121,13 +121,19 @@ def limits(request: HttpRequest, filters: JobFilter) -> list[dict[str, str]]:
             found += [(name, value) for value in given]
     shown = []
     for name, value in found:
-        query = request.GET.copy()
-        query.setlist(name, [other for other in query.getlist(name) if other != value])
-        for place in ("after", "before"):
-            query.pop(place, None)
+        query = query_with(request, name, [other for other in request.GET.getlist(name) if other != value])
         label, text = JobFilter.base_filters[name].label, said_of(name, value, request)
-        shown.append({"name": name, "value": value, "label": label, "text": text, "query": query.urlencode()})
+        shown.append({"name": name, "value": value, "label": label, "text": text, "query": query})
     return shown
+
+
+def query_with(request: HttpRequest, name: str, values: list[str]) -> str:
+    """The query of this page with other values for a name, from its first rows on."""
+    query = request.GET.copy()
+    for place in ("after", "before"):
+        query.pop(place, None)
+    query.setlist(name, values)
+    return query.urlencode()
 
 
 def said_of(name: str, value: str, request: HttpRequest) -> str:
@@ -231,13 +237,8 @@ def state_chips(request: HttpRequest, visible: QuerySet) -> list[dict[str, Any]]
     counts = {name: counted(visible.filter(state_query(name))) for name in STATES}
     chips = []
     for name, label in STATES.items():
-        query = request.GET.copy()
-        for name_of_place in ("after", "before"):
-            query.pop(name_of_place, None)
-        query.setlist("state", sorted(chosen ^ {name}))
-        chips.append(
-            {"name": name, "label": label, "count": words.up_to(counts[name], COUNTED), "on": name in chosen, "query": query.urlencode()}
-        )
+        query = query_with(request, "state", sorted(chosen ^ {name}))
+        chips.append({"name": name, "label": label, "count": words.up_to(counts[name], COUNTED), "on": name in chosen, "query": query})
     return chips
 
 

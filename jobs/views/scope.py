@@ -9,6 +9,7 @@ from django.shortcuts import get_object_or_404
 
 from jobs.filters import without_blanks
 from jobs.models import Job, Notification
+from jobs.notifications import mark_read
 from jobs.queries import JobQuerySet, few_subjects, subjects_of
 
 PAGE_SIZE = 50  # rows
@@ -20,8 +21,19 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
     if user is None or not user.is_authenticated:
         return {}
     # a live redraw of another page must not take it away from the page that it is for
-    undo = None if "X-Regions" in request.headers else request.session.pop("undo", None)
+    undo = None if is_redraw(request) else request.session.pop("undo", None)
     return {"unread": Notification.objects.filter(user=user, read_at=None).count(), "undo": undo}
+
+
+def is_redraw(request: HttpRequest) -> bool:
+    """A page that draws parts of itself again, perhaps in the background: nobody chose or saw anything by that."""
+    return "X-Regions" in request.headers
+
+
+def mark_seen(request: HttpRequest, **which: Any) -> None:
+    """The notifications that are like `which` are read by looking at this page."""
+    if not is_redraw(request):
+        mark_read(request.user, **which)
 
 
 def offer_undo(request: HttpRequest, url: str, **values: str | list[str]) -> None:
