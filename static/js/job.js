@@ -5,13 +5,8 @@ import { LogView } from "./log.js";
 import { refreshRegions, slowly } from "./regions.js";
 import { about, duration, number } from "./words.js";
 
-const page = document.querySelector("[data-job-page]");
-const list = document.querySelector("[data-log]");
-const log = new LogView(list, document.querySelector("[data-follow]"));
-
-let revision = Number(page.dataset.revision);
-let seq = Number(page.dataset.seq);
-let shown = { status: page.dataset.status, label: page.dataset.label, attempt: Number(page.dataset.attempt) };
+const page = document.querySelector("[data-job-page]"); // none on other pages
+let log, revision, seq, shown; // shown: what the server drew last
 let latest = null; // what is to be painted
 let last = null; // what was said last
 
@@ -74,6 +69,12 @@ async function poll() {
 }
 
 export function startJobPage() {
+  if (!page) return;
+  const list = document.querySelector("[data-log]");
+  log = new LogView(list, document.querySelector("[data-follow]"));
+  revision = Number(page.dataset.revision);
+  seq = Number(page.dataset.seq);
+  shown = { status: page.dataset.status, label: page.dataset.label, attempt: Number(page.dataset.attempt) };
   new Live(`/ws/jobs/${page.dataset.jobPage}`, { receive, poll, greet: () => ({ type: "resume", after: seq }) });
   const wanted = /^#L(\d+)$/.exec(location.hash)?.[1];
   if (wanted && Number(wanted) <= seq && !document.getElementById(`L${wanted}`) && !("around" in list.dataset) && !("find" in list.dataset)) location.replace(`?line=${wanted}#L${wanted}`);

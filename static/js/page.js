@@ -4,6 +4,7 @@ import { Live } from "./live.js";
 import { refreshRegions } from "./regions.js";
 import { showRow, showStats, startList } from "./list.js";
 import { startKeys } from "./keys.js";
+import { startJobPage } from "./job.js"; // no later import: were it lost on the way, the page would be called live and stand still
 import { startBrowserSettings, tellBrowser } from "./browser.js";
 import { ago } from "./words.js";
 
@@ -53,6 +54,7 @@ if (path) {
   new Live(path, { receive, greet, poll: () => { if (hasRows) refreshRegions(); }, pollEvery: 3000 });
   startList();
 }
+startJobPage();
 startKeys();
 startBrowserSettings();
 document.addEventListener("click", async (event) => {
@@ -73,7 +75,6 @@ if (width) showWidth();
 
 const chart = document.querySelector("[data-chart]");
 if (chart) import("./charts.js").then((charts) => charts.startChart(chart));
-if (document.querySelector("[data-job-page]")) import("./job.js").then((job) => job.startJobPage());
 
 setInterval(() => {
   for (const time of document.querySelectorAll("[data-ago]")) {

@@ -208,6 +208,17 @@ def test_without_its_socket_the_page_says_so_and_still_updates(sign_in, gated, g
     assert was_not_reloaded(page)
 
 
+def test_a_page_whose_script_was_lost_on_the_way_is_not_called_live(sign_in, gated):
+    """As when the web process ends between a page and its scripts: nothing on it would ever move."""
+    page = sign_in()
+    page.route("**/js/job*.js", lambda route: route.abort())
+    page.goto(gated.get_absolute_url())
+    expect(page.locator("[data-live]")).to_have_text("Not live: load the page again")
+    page.unroute("**/js/job*.js")
+    page.reload()
+    expect(page.locator("[data-live]")).to_have_text("Live")
+
+
 def test_a_restart_of_the_web_process_is_survived_without_a_reload(start_stack, start_cluster, browser, gated, gate):
     """Web and workers apart: the job goes on while the web is away, and the page catches up."""
     stack = start_stack(workers=False)
