@@ -125,11 +125,12 @@ class MadeUp:
         )  # fmt: skip
         made["failed"] = job.pk
 
-        for _ in range(3):
+        for hours in (26, 9, 8, 8, 4, 3, 3, 3, 0):
             job = self.run(self.scrape(20, "shipping.example.com"), "atlas-1", 30)
             manager.mark_failed(
                 job.pk, "The host did not answer in 30 s", kind="transient", attempt=1, advice="If it keeps failing, check that the host is reachable."
             )  # fmt: skip
+            Job.objects.filter(pk=job.pk).update(completed_at=now - timedelta(hours=hours))
         made["failure"] = Job.objects.get(pk=job.pk).failure
 
         job = self.run(self.scrape(80, "harbour.example.net"), "atlas-1", 50)

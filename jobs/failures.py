@@ -6,8 +6,8 @@ message without what differs from case to case: numbers, ids, addresses, quoted 
 
 import hashlib
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from jobs import sql
 from jobs.models import FailureGroup, Job, JobItem
-from jobs.queries import JobQuerySet
+from jobs.queries import JobQuerySet, begin_of, hour_of
 from jobs.states import Status
 
 SHOWN_DAYS = 7
@@ -97,7 +97,8 @@ class Trouble:
     item_jobs: int = 0
     first: datetime | None = None
     last: datetime | None = None
-    job: Job | None = None  # filled for a page, where there is only one; with its first way out
+    trend: list[int] = field(default_factory=list)  # as `trends` counts; this and what follows is filled for a page
+    job: Job | None = None  # where there is only one; with its first way out
     way: Any = None
 
     @property
@@ -150,15 +151,14 @@ def troubles(visible: JobQuerySet, fingerprint: str = "") -> list[Trouble]:
     return sorted(found.values(), key=lambda trouble: trouble.last or since, reverse=True)
 
 
-def trend(visible: JobQuerySet, fingerprint: str) -> list[int]:
-    """Failures in each of the last hours, the oldest first."""
-    now = timezone.now()
-    since = now - timedelta(hours=TREND_HOURS)
-    counts = [0] * TREND_HOURS
-    jobs = failed_jobs(visible, since).filter(failure=fingerprint).order_by().values_list("completed_at", flat=True)
-    rows = failed_items(visible, since).filter(failure=fingerprint).order_by().values_list("at", flat=True)
-    for at in (*jobs.iterator(), *rows.iterator()):
-        counts[min(TREND_HOURS - 1, int((at - since).total_seconds() // 3600))] += 1
+def trends(visible: JobQuerySet, fingerprints: Collection[str]) -> dict[str, list[int]]:
+    """Failures of each group in each of the last TREND_HOURS hours of the clock, the oldest first. Two queries, however many groups."""
+    first = timezone.now().replace(minute=0, second=0, microsecond=0) - timedelta(hours=TREND_HOURS - 1)
+    counts = {key: [0] * TREND_HOURS for key in fingerprints}
+    for rows, moment in ((failed_jobs(visible, first), "completed_at"), (failed_items(visible, first), "at")):
+        by_hour = rows.filter(failure__in=list(counts)).order_by().values_list("failure", hour_of(moment)).annotate(Count("pk"))
+        for key, hour, count in by_hour:
+            counts[key][min(TREND_HOURS - 1, (begin_of(hour) - first) // timedelta(hours=1))] += count
     return counts
 
 

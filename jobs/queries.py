@@ -4,18 +4,29 @@
 """
 
 import uuid
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Self
 
 from django.apps import apps
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import CharField, Q
+from django.db.models.functions import Cast, Substr
 from django.utils.module_loading import import_string
 
 from jobs.states import ENDED, OPEN, Status
 
 SUBJECTS_NAMED = 300  # of a person with more, a subquery finds them
+
+
+def hour_of(moment: str) -> Any:
+    """The hour of a column in UTC, as a text that `begin_of` reads, to group by: SQLite has no function for it that is not Python."""
+    return Substr(Cast(moment, CharField()), 1, 13)
+
+
+def begin_of(hour: str) -> datetime:
+    """Of “2026-11-26 14”."""
+    return datetime.strptime(hour, "%Y-%m-%d %H").replace(tzinfo=UTC)
 
 
 def subjects_of(user: Any) -> models.QuerySet | None:

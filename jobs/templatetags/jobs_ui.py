@@ -71,11 +71,12 @@ def icon(name: str) -> str:
 
 
 @register.inclusion_tag("jobs/_bars.html")
-def bars(counts: list[int], noun: str) -> dict[str, Any]:
-    """A chart of counts over equal spans of time, the oldest first; of failures."""
+def bars(counts: list[int]) -> dict[str, Any]:
+    """A chart of failures in each of the last hours, the oldest first."""
     top = max(counts, default=0)
     shown = [{"x": n * 10, "y": 90 - 84 * count / top, "h": 84 * count / top} for n, count in enumerate(counts) if count]
-    return {"bars": shown, "width": 10 * len(counts), "says": told(f"{words.count(sum(counts), noun)}, at most {top:,} in one of the bars")}
+    says = f"{words.count(sum(counts), 'failure')} in the last {len(counts)} hours" + (f", at most {top:,} in one of them" if top else "")
+    return {"bars": shown, "width": 10 * len(counts), "says": told(says)}
 
 
 @register.inclusion_tag("jobs/_counts.html")

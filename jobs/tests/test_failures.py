@@ -4,6 +4,7 @@ import re
 from importlib import import_module
 
 import pytest
+import time_machine
 from django.apps import apps
 from django.conf import settings
 
@@ -12,6 +13,7 @@ from jobs.failures import mark_of
 from jobs.manager import JobManager
 from jobs.models import FailureGroup, Job, Notification
 from jobs.states import Status
+from jobs.tests.fixtures import reload
 
 pytestmark = pytest.mark.django_db
 
@@ -84,6 +86,24 @@ def test_a_trouble_counts_what_its_viewer_may_see(analyst, other):
     assert FailureGroup.objects.count() == 3
 
 
+@time_machine.travel("2026-11-26T14:20:00Z", tick=False)
+def test_the_trend_counts_failures_by_the_hour_in_the_scope_of_its_viewer(analyst, other, django_assert_num_queries):
+    early, before_last = failed_job(analyst), failed_job(analyst)
+    failed_job(analyst), failed_job(analyst), failed_job(other)
+    Job.objects.filter(pk=early.pk).update(completed_at="2026-11-24T15:00:00Z")  # the first hour that is shown
+    Job.objects.filter(pk=before_last.pk).update(completed_at="2026-11-26T13:59:59Z")
+    of_items = job_with_failed_items(analyst, "https://example.net/1", "https://example.net/2")
+    failures_of = {str(group): group.pk for group in FailureGroup.objects.all()}
+    of_host = failures_of["example.net: Not finished in … s"]
+    visible = Job.objects.visible_to(analyst)
+    with django_assert_num_queries(2):
+        trends = failures.trends(visible, failures_of.values())
+    assert trends[of_host] == [0] * 47 + [2]
+    assert trends[reload(early).failure] == [1] + [0] * 45 + [1, 2]
+    JobManager().retry_items(of_items.pk, by=analyst)
+    assert failures.trends(Job.objects.all(), [of_host])[of_host] == [0] * 48, "what was taken up counts no more"
+
+
 def test_what_a_later_job_took_up_is_no_trouble(analyst):
     job = job_with_failed_items(analyst, "https://example.net/1")
     JobManager().retry_items(job.pk, by=analyst)
@@ -112,6 +132,19 @@ def test_an_acknowledged_trouble_comes_back_with_the_next_failure(client, analys
     failed_job(analyst)
     assert "1 kind of failure needs you" in client.get("/").content.decode()
     assert "it has come back since" in client.get(f"/failures/{job.failure}/").content.decode()
+
+
+def test_who_acknowledges_on_the_dashboard_stays_there(client, analyst):
+    job = reload(failed_job(analyst))
+    client.force_login(analyst)
+    url = f"/failures/{job.failure}/acknowledge/"
+    assert f'action="{url}"' in client.get("/").content.decode()
+    assert client.post(url, {"note": "Known", "back": "dashboard"}).url == "/"
+    page = client.get("/").content.decode()
+    assert "needs you" not in page
+    assert client.post(url, dict(re.findall(r'name="(again|back)" value="(\w+)"', page))).url == "/", "undo comes back, too"
+    assert "1 kind of failure needs you" in client.get("/").content.decode()
+    assert client.post(url, {"back": "//example.org/"}).url == f"/failures/{job.failure}/"
 
 
 def test_an_acknowledgement_can_be_taken_back(client, analyst):

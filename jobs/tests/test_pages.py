@@ -32,6 +32,14 @@ def test_an_empty_dashboard_says_what_will_be_here(page):
     assert "No worker is running" in text
 
 
+def test_workers_of_several_machines_stand_by_machine(page, job):
+    for name, host in (("atlas-1", "atlas"), ("birch-1", "birch"), ("atlas-2", "atlas")):
+        WorkerProcess.objects.create(name=name, queue_name="default", host=host, pid=1, cluster="0" * 32)
+    assert re.findall(r">((?:atlas|birch)[-0-9]*)</", text_of(page.get("/"))) == ["atlas", "atlas-1", "atlas-2", "birch", "birch-1"]
+    WorkerProcess.objects.filter(host="birch").delete()
+    assert ">atlas</" not in text_of(page.get("/")), "of one machine there is nothing to tell apart"
+
+
 def test_the_dashboard_and_the_page_name_a_queue_without_workers(page, job):
     for path in ("/", job.get_absolute_url()):
         text = text_of(page.get(path))

@@ -1,11 +1,10 @@
 """The dashboard, and what is slow."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
-from django.db.models import CharField, Count, Q
-from django.db.models.functions import Cast, Substr
+from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -15,10 +14,10 @@ from jobs import failures
 from jobs.bottlenecks import held_for, paces, slowest
 from jobs.models import Job
 from jobs.presentation import decorate
-from jobs.queries import JobQuerySet
+from jobs.queries import JobQuerySet, begin_of, hour_of
 from jobs.resources import ResourceManager, live_workers, unserved_queues
 from jobs.states import Status
-from jobs.views.failures import TROUBLES_SHOWN, shown
+from jobs.views.failures import TROUBLES_SHOWN, shown, with_trends
 from jobs.views.scope import visible_jobs
 
 AWAY = timedelta(minutes=20)
@@ -42,7 +41,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
             "ended": sum(stats["ended_24h"].values()),
             "running": running,
             "needs": len(needs),
-            "troubles": [shown(trouble, visible, request.user) for trouble in needs[:TROUBLES_SHOWN]],
+            "troubles": with_trends([shown(trouble, visible, request.user) for trouble in needs[:TROUBLES_SHOWN]], visible),
             "recent": decorate(list(visible.filter(completed_at__isnull=False).order_by("-completed_at")[:6])),
             "workers": workers_with_jobs(visible),
             "unserved": sorted(unserved_queues(waiting_queues)),
@@ -96,7 +95,7 @@ def workers_with_jobs(visible: JobQuerySet) -> list[dict[str, Any]]:
     busy = dict(Job.objects.running().order_by().values_list("worker_id", "id"))
     seen = {job.worker_id: job for job in visible.running().order_by()}
     return [
-        {"name": w.name, "seen_at": w.seen_at, "busy": w.name in busy, "job": seen.get(w.name), "upkeep": w.upkeep}
+        {"name": w.name, "host": w.host, "busy": w.name in busy, "job": seen.get(w.name), "upkeep": w.upkeep}
         for w in live_workers().order_by("host", "pk")
     ]
 
@@ -107,13 +106,7 @@ def throughput(request: HttpRequest) -> JsonResponse:
     """{"hours": [[seconds since the epoch, ended well, failed], …]} of the last four weeks; hours without an end are left out."""
     since = (timezone.now() - CHARTED).replace(minute=0, second=0, microsecond=0)
     ended = visible_jobs(request).filter(completed_at__gte=since, status__in=(Status.COMPLETED, Status.FAILED)).order_by()
-    # the text of a moment begins with its hour in UTC on both databases; SQLite has no function for it that is not Python
-    hours = ended.annotate(hour=Substr(Cast("completed_at", CharField()), 1, 13)).values("hour")
+    hours = ended.annotate(hour=hour_of("completed_at")).values("hour")
     counts = hours.annotate(failed=Count("pk", filter=Q(status=Status.FAILED)), ended=Count("pk")).values_list("hour", "ended", "failed")
-    rows = sorted((epoch_of(hour), ended - failed, failed) for hour, ended, failed in counts)
+    rows = sorted((int(begin_of(hour).timestamp()), ended - failed, failed) for hour, ended, failed in counts)
     return JsonResponse({"hours": rows})
-
-
-def epoch_of(hour: str) -> int:
-    """Of “2026-11-26 14”."""
-    return int(datetime.strptime(hour, "%Y-%m-%d %H").replace(tzinfo=UTC).timestamp())

@@ -18,6 +18,7 @@ from jobs.views.scope import PAGE_SIZE, mark_seen, offer_undo, visible_jobs
 from jobs.ways import ways_out
 
 TROUBLES_SHOWN = 6
+PAGES_OF_ALL = ("dashboard", "failure-list")  # on which a group can be acknowledged, and whose reader wants to stay there
 
 
 def shown(trouble: failures.Trouble, visible: JobQuerySet, user: Any) -> failures.Trouble:
@@ -32,6 +33,13 @@ def shown(trouble: failures.Trouble, visible: JobQuerySet, user: Any) -> failure
     if trouble.job is not None:
         trouble.way = next(iter(ways_out(trouble.job, user)), None)
     return trouble
+
+
+def with_trends(found: list[failures.Trouble], visible: JobQuerySet) -> list[failures.Trouble]:
+    trends = failures.trends(visible, {trouble.group.pk for trouble in found})
+    for trouble in found:
+        trouble.trend = trends[trouble.group.pk]
+    return found
 
 
 def visible_trouble(request: HttpRequest, fingerprint: str) -> failures.Trouble:
@@ -49,7 +57,8 @@ def visible_trouble(request: HttpRequest, fingerprint: str) -> failures.Trouble:
 @login_required
 @require_GET
 def failure_list(request: HttpRequest) -> HttpResponse:
-    found = failures.troubles(visible_jobs(request))
+    visible = visible_jobs(request)
+    found = with_trends(failures.troubles(visible), visible)
     context = {
         "open": [trouble for trouble in found if not trouble.is_acknowledged],
         "acknowledged": [trouble for trouble in found if trouble.is_acknowledged],
@@ -71,7 +80,7 @@ def failure_detail(request: HttpRequest, fingerprint: str) -> HttpResponse:
         "meaning": MEANING.get(trouble.group.kind, ""),
         "jobs": decorate(list(with_it[:PAGE_SIZE])),
         "waiting": visible.waiting().filter(failure=fingerprint).count(),
-        "trend": failures.trend(visible, fingerprint),
+        "trend": failures.trends(visible, {fingerprint})[fingerprint],
         "hours": failures.TREND_HOURS,
         "items": list(
             failures.failed_items(visible, failures.lately()).filter(failure=fingerprint).select_related("job").order_by("-at")[:20]
@@ -85,6 +94,7 @@ def failure_detail(request: HttpRequest, fingerprint: str) -> HttpResponse:
 def failure_acknowledge(request: HttpRequest, fingerprint: str) -> HttpResponse:
     trouble = visible_trouble(request, fingerprint)
     form = AcknowledgeForm(request.POST)
+    back = form.data.get("back")
     if not form.is_valid():
         messages.error(request, "A note has up to 300 characters. Nothing was changed.")
     elif form.cleaned_data["again"]:
@@ -93,8 +103,8 @@ def failure_acknowledge(request: HttpRequest, fingerprint: str) -> HttpResponse:
     else:
         failures.acknowledge(fingerprint, form.cleaned_data["note"], by=request.user)
         messages.success(request, f"“{trouble.group}” needs nobody until it comes back.")
-        offer_undo(request, request.path, again="1")
-    return redirect(trouble.group)
+        offer_undo(request, request.path, again="1", back=back or "")
+    return redirect(back if back in PAGES_OF_ALL else trouble.group)
 
 
 @login_required

@@ -225,12 +225,14 @@ def test_priority_of_several_jobs_and_a_saved_view(sign_in, jobs):
 def test_a_kind_of_failure_is_acknowledged_from_the_dashboard(sign_in, jobs):
     page = sign_in()
     expect(page.locator("h1")).to_contain_text("2 kinds of failure need you")
-    page.click("a:has-text('This failure') >> nth=0")
-    page.fill("#note", "Known, the host moves")
-    page.click("button:has-text('Acknowledge')")
-    expect(page.locator(".page-head .badge")).to_have_text("Acknowledged")
-    page.goto("/")
+    row = page.locator("tr[data-row]").first
+    row.locator("summary").click()
+    row.get_by_label("Note for all who have this failure").fill("Known, the host moves")
+    row.get_by_role("button", name="Acknowledge").click()
     expect(page.locator("h1")).to_contain_text("1 kind of failure needs you")
+    assert page.url.endswith("/")
+    page.click("button:has-text('Undo')")
+    expect(page.locator("h1")).to_contain_text("2 kinds of failure need you")
 
 
 def test_a_wide_screen_is_used_in_full_by_who_wants_that(sign_in, jobs):
