@@ -15,20 +15,32 @@ ROWS = 50
 COLUMNS = 30
 BYTES = 256_000  # read at most
 TEXT_SHOWN = 20_000
+SHEETS = 12
+WORKBOOK_BYTES = 20_000_000  # of all but its sheets, unpacked: that much of it is read at once
 IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 INLINE = IMAGES | {"application/pdf"}  # what the browser may show inside a page
+WORKBOOK = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 LINES_OF_JSON = frozenset({"application/jsonl", "application/x-ndjson", "application/json-lines"})
 
 csv.field_size_limit(BYTES)  # a cell may be a whole document
 
 
 @dataclass(frozen=True)
+class Table:
+    """`more`: there is more than is shown. Only a sheet of a workbook has a name."""
+
+    columns: list[str]
+    rows: list[list[str]]
+    more: bool
+    name: str = ""
+
+
+@dataclass(frozen=True)
 class Preview:
-    """`kind` is table, text, image, pdf or none; `more`: there is more than is shown."""
+    """`kind` is tables, text, image, pdf or none; `more`: there is more than is shown."""
 
     kind: str
-    columns: list[str] = field(default_factory=list)
-    rows: list[list[str]] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
     text: str = ""
     more: bool = False
 
@@ -44,10 +56,12 @@ def preview_of(artifact: Artifact) -> Preview:
         try:
             if media_type == "application/zip":
                 return archive(stream)
+            if media_type == WORKBOOK:
+                return workbook(stream)
             if media_type.startswith("text/") or media_type in LINES_OF_JSON or "json" in media_type or media_type.endswith("xml"):
                 data = stream.read(BYTES + 1)
                 return text_or_table(artifact.name, media_type, data[:BYTES].decode("utf-8-sig", "replace"), len(data) > BYTES)
-        except (ValueError, RecursionError, NotImplementedError, csv.Error, zipfile.BadZipFile):
+        except (ValueError, KeyError, SyntaxError, RecursionError, NotImplementedError, csv.Error, zipfile.BadZipFile):
             return Preview("none")
     return Preview("none")
 
@@ -55,25 +69,41 @@ def preview_of(artifact: Artifact) -> Preview:
 def text_or_table(name: str, media_type: str, text: str, cut: bool) -> Preview:
     if media_type == "text/csv":
         found = list(islice(csv.reader(io.StringIO(text)), ROWS + 2))
-        return table(found[0] if found else [], found[1:], cut)
+        return Preview("tables", [table(found[0] if found else [], found[1:], cut)])
     if media_type in LINES_OF_JSON or name.endswith(".jsonl"):
         lines = [line for line in text.split("\n") if line.strip()]
         records = [json.loads(line) for line in lines[: min(ROWS + 1, len(lines) - cut)]]
         if records and all(isinstance(record, dict) for record in records):
             columns = list(dict.fromkeys(key for record in records for key in record))
-            return table(columns, [[as_text(record.get(key, "")) for key in columns] for record in records], cut)
+            return Preview("tables", [table(columns, [[as_text(record.get(key, "")) for key in columns] for record in records], cut)])
     return Preview("text", text=text[:TEXT_SHOWN], more=cut or len(text) > TEXT_SHOWN)
 
 
-def table(columns: list[str], rows: list[list[str]], cut: bool) -> Preview:
+def table(columns: list[str], rows: list[list[str]], cut: bool, name: str = "") -> Table:
     shown = [[cell[:300] for cell in row[:COLUMNS]] for row in rows[:ROWS]]
-    return Preview("table", columns=columns[:COLUMNS], rows=shown, more=cut or len(rows) > ROWS)
+    return Table(columns[:COLUMNS], shown, cut or len(rows) > ROWS, name)
 
 
 def archive(stream: Any) -> Preview:
     with zipfile.ZipFile(stream) as found:
         rows = [[entry.filename, f"{entry.file_size:,}"] for entry in found.infolist()[: ROWS + 1]]
-    return table(["File", "Bytes"], rows, cut=False)
+    return Preview("tables", [table(["File", "Bytes"], rows, cut=False)])
+
+
+def workbook(stream: Any) -> Preview:
+    """Its sheets that have rows below their first, which names the columns."""
+    from openpyxl import load_workbook  # only here: the web process would carry it
+
+    with zipfile.ZipFile(stream) as packed:
+        at_once = sum(entry.file_size for entry in packed.infolist() if not entry.filename.startswith("xl/worksheets/"))
+    if at_once > WORKBOOK_BYTES:
+        return Preview("none")
+    tables = []
+    for sheet in load_workbook(stream, read_only=True, data_only=True).worksheets[:SHEETS]:
+        found = [["" if cell is None else str(cell) for cell in row] for row in islice(sheet.iter_rows(values_only=True), ROWS + 2)]
+        if len(found) > 1:
+            tables.append(table(found[0], found[1:], cut=False, name=sheet.title))
+    return Preview("tables", tables)
 
 
 def as_text(value: Any) -> str:

@@ -5,12 +5,13 @@ import json
 import zipfile
 
 import pytest
+import xlsxwriter
 
 from jobs.graph import graph_of
 from jobs.manager import JobManager
 from jobs.models import Artifact, Job
 from jobs.presentation import decorate
-from jobs.previews import preview_of
+from jobs.previews import WORKBOOK, WORKBOOK_BYTES, preview_of
 from jobs.tests.fixtures import create, reload
 
 pytestmark = pytest.mark.django_db
@@ -29,31 +30,58 @@ def file_of(running_job, tmp_path):
 class TestPreview:
     def test_the_beginning_of_a_table(self, file_of):
         found = preview_of(file_of("a.csv", "text/csv", "name,note\n" + 'Ada,"one, two"\n' * 60))
-        assert (found.kind, found.columns, len(found.rows), found.rows[0], found.more) == (
-            "table", ["name", "note"], 50, ["Ada", "one, two"], True,
-        )  # fmt: skip
+        (table,) = found.tables
+        assert (table.columns, len(table.rows), table.rows[0], table.more) == (["name", "note"], 50, ["Ada", "one, two"], True)
 
     def test_a_cut_table_says_so(self, file_of):
-        found = preview_of(file_of("a.csv", "text/csv", "name\n" + ("x" * 200_000 + "\n") * 2))
-        assert (found.kind, len(found.rows[0][0]), found.more) == ("table", 300, True)
+        (table,) = preview_of(file_of("a.csv", "text/csv", "name\n" + ("x" * 200_000 + "\n") * 2)).tables
+        assert (len(table.rows[0][0]), table.more) == (300, True)
 
     def test_lines_of_json_are_a_table(self, file_of):
         lines = [json.dumps({"n": 1, "who": {"name": "Ada"}}), json.dumps({"n": 2, "also": None})]
-        found = preview_of(file_of("a.jsonl", "application/jsonl", "\n".join(lines)))
-        assert (found.columns, found.rows) == (["n", "who", "also"], [["1", '{"name": "Ada"}', ""], ["2", "", "null"]])
+        (table,) = preview_of(file_of("a.jsonl", "application/jsonl", "\n".join(lines))).tables
+        assert (table.columns, table.rows) == (["n", "who", "also"], [["1", '{"name": "Ada"}', ""], ["2", "", "null"]])
 
     def test_what_other_programs_take_for_the_end_of_a_line_is_part_of_it(self, file_of):
-        found = preview_of(file_of("a.jsonl", "application/jsonl", '{"text":"one\u2028two\u0085three"}'))
-        assert found.rows == [["one\u2028two\u0085three"]]
+        (table,) = preview_of(file_of("a.jsonl", "application/jsonl", '{"text":"one\u2028two\u0085three"}')).tables
+        assert table.rows == [["one\u2028two\u0085three"]]
 
     def test_the_names_in_an_archive(self, file_of):
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w") as archive:
             archive.writestr("a/b.txt", "x" * 1234)
-        assert preview_of(file_of("a.zip", "application/zip", packed.getvalue())).rows == [["a/b.txt", "1,234"]]
+        (table,) = preview_of(file_of("a.zip", "application/zip", packed.getvalue())).tables
+        assert table.rows == [["a/b.txt", "1,234"]]
+
+    def test_the_sheets_of_a_workbook_that_have_rows(self, client, file_of, analyst):
+        packed = io.BytesIO()
+        with xlsxwriter.Workbook(packed, {"strings_to_formulas": False}) as book:
+            for name, rows in (("People", 60), ("Places", 1), ("Nothing", 0)):
+                sheet = book.add_worksheet(name)
+                for line, cells in enumerate([("name", "note", "count"), *[("Ada", "=1+1", 1.5)] * rows]):
+                    sheet.write_row(line, 0, cells)
+        kept = file_of("a.xlsx", WORKBOOK, packed.getvalue())
+        people, places = preview_of(kept).tables
+        assert (people.name, people.columns, len(people.rows), people.more) == ("People", ["name", "note", "count"], 50, True)
+        assert (places.name, places.rows, places.more) == ("Places", [["Ada", "=1+1", "1.5"]], False)
+        client.force_login(analyst)
+        text = client.get(f"{kept.get_absolute_url()}preview/").content.decode()
+        assert text.count("the sheet has more") == 1
+        assert "<h2>Places</h2>" in text
+
+    def test_a_workbook_that_unpacks_to_too_much_has_none(self, file_of):
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("xl/sharedStrings.xml", "x" * (WORKBOOK_BYTES + 1))
+        assert preview_of(file_of("a.xlsx", WORKBOOK, packed.getvalue())).kind == "none"
 
     def test_what_is_not_what_it_is_called_has_none(self, file_of):
         assert preview_of(file_of("a.zip", "application/zip", b"no archive")).kind == "none"
+        assert preview_of(file_of("a.xlsx", WORKBOOK, b"no archive")).kind == "none"
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr("[Content_Types].xml", "<Types")
+        assert preview_of(file_of("b.xlsx", WORKBOOK, packed.getvalue())).kind == "none"
         assert preview_of(file_of("a.jsonl", "application/jsonl", "{broken")).kind == "none"
         assert preview_of(file_of("b.jsonl", "application/jsonl", "[" * 60_000)).kind == "none"
         assert preview_of(file_of("a.bin", "application/octet-stream", b"\0\1")).kind == "none"
