@@ -5,6 +5,7 @@ the revisions of all the jobs that its sockets watch, and sends a snapshot to wh
 """
 
 import asyncio
+import itertools
 import logging
 import time
 import uuid
@@ -24,6 +25,7 @@ from django.utils import translation
 from jobs import live
 from jobs.language import SOURCE
 from jobs.models import Job, JobLog
+from jobs.notifications import unread_of
 from jobs.presentation import as_lists, decorate, live_fields, told_live
 from jobs.resources import ResourceManager
 from jobs.ways import with_ways
@@ -38,6 +40,7 @@ STATS_PACE_S = 2.0
 # Also without any message: when all workers are gone, nobody is left to send one.
 STATS_AT_LEAST_S = 5.0
 SNAPSHOT_LINES_MAX = 500
+ROWS_AT_ONCE = 200
 
 
 def from_database(function: Any) -> Any:
@@ -241,6 +244,8 @@ class JobListConsumer(Consumer):
         self.stats_wanted = self.rows_wanted
         for group in ("jobs", f"user.{self.user.pk}"):
             await self.channel_layer.group_add(group, self.channel_name)
+        # what came while the page had no socket
+        await self.say({"type": "notification.read", "unread": await from_database(unread_of)(self.user)})
         self.teller = asyncio.get_running_loop().create_task(self.tell())
 
     async def disconnect(self, code: int) -> None:
@@ -259,6 +264,14 @@ class JobListConsumer(Consumer):
             if message.get("id"):
                 self.changed.add(message["id"])
 
+    async def take(self, kind: str, message: dict[str, Any]) -> None:
+        """{"type": "rows", "known": {id: revision}}: the page asks for what became of these."""
+        known = message.get("known")
+        if kind != "rows" or not isinstance(known, dict) or len(known) > ROWS_AT_ONCE:
+            await self.refuse(f'This socket takes {{"type": "rows", "known": {{id: revision}}}}, for {ROWS_AT_ONCE} jobs at most.')
+            return
+        self.changed |= await from_database(newer_than)(self.user, known)
+
     def stats_are_due(self) -> bool:
         age = time.monotonic() - self.stats_at
         return age >= (STATS_PACE_S if self.stats_wanted else STATS_AT_LEAST_S)
@@ -269,7 +282,8 @@ class JobListConsumer(Consumer):
             while True:
                 if time.monotonic() - self.checked_at > RECHECK_S and not await self.may_stay():
                     return
-                changed, self.changed = self.changed, set()
+                changed = set(itertools.islice(self.changed, ROWS_AT_ONCE))
+                self.changed -= changed
                 if changed:
                     for row in await from_database(read_rows)(self.user, changed, self.language):
                         await self.say({"type": "job.row", **row})
@@ -285,13 +299,26 @@ class JobListConsumer(Consumer):
             await self.close(1011)
 
 
+def newer_than(user: Any, known: dict[str, Any]) -> set[str]:
+    """Those of the jobs that the user may see whose row has another revision; what is no id is nobody's."""
+    ids = [pk for pk in map(as_id, known) if pk]
+    rows = Job.objects.visible_to(user).filter(pk__in=ids).order_by().values_list("pk", "revision")
+    return {str(pk) for pk, revision in rows if revision != known.get(str(pk))}
+
+
+def as_id(text: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
+
+
 def read_rows(user: Any, ids: set[str], language: str) -> list[dict[str, Any]]:
-    jobs = Job.objects.visible_to(user).select_related("created_by").filter(pk__in=list(ids)[:200])
+    jobs = Job.objects.visible_to(user).select_related("created_by").filter(pk__in=ids)
     with translation.override(language):
         return [
             {
                 "id": str(job.pk), "revision": job.revision, "status": job.status,
-                "created": job.created_at.timestamp(),
                 "html": render_to_string("jobs/_row.html", {"job": job, "all_columns": True}),
             }
             for job in with_ways(decorate(list(jobs)), user)

@@ -160,13 +160,17 @@ class JobNotificationService:
                 JobManager().note(row.job_id, f"The mail about this could not be sent in {row.mail_tries} tries: {row.mail_error}")
 
 
+def unread_of(user: Any) -> int:
+    return Notification.objects.filter(user=user, read_at=None).count()
+
+
 def mark_read(user: Any, **which: Any) -> None:
     """The unread notifications of a person that are like `which`; their other pages are told how many are left."""
     unread = Notification.objects.filter(user=user, read_at=None)
     ids = list(unread.filter(**which).values_list("pk", flat=True))
     if ids:
         unread.filter(pk__in=ids).update(read_at=timezone.now())
-        message = {"type": "notification.read", "unread": unread.count()}
+        message = {"type": "notification.read", "unread": unread_of(user)}
         transaction.on_commit(lambda: live.publish(f"user.{user.pk}", message, retry=True), robust=True)
 
 

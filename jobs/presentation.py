@@ -180,7 +180,7 @@ def live_fields(job: Job, now: datetime | None = None) -> dict[str, Any]:
         "revision": job.revision,
         "badge": shown.key,
         "label": shown.label,
-        "sentence": sentence(job, now),
+        "sentence": sentence(job, now, unserved=job.status == Status.PENDING and bool(unserved_queues({job.queue_name}))),
         "percent": percent(job),
         "step": job.current_step,
         "completed": job.completed_steps,

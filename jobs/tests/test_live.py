@@ -269,6 +269,41 @@ async def test_the_list_sends_rows_that_one_may_see(monkeypatch):
     await ws.disconnect()
 
 
+async def test_a_list_asks_what_became_of_its_rows(monkeypatch):
+    """Only for those that it may see and whose row is another by now; what is no id is passed over."""
+    monkeypatch.setattr(consumers, "LIST_PACE_S", 0.05)
+    cookie = await signed_in("ortega")
+    await signed_in("sato")
+    theirs, known, behind = await make_job("sato"), await make_job("ortega"), await make_job("ortega")
+    ws = open_socket("/ws/jobs", cookie)
+    await ws.connect(timeout=10)
+    asked = {str(theirs.pk): 0, str(known.pk): known.revision, str(behind.pk): behind.revision - 1, "odd": None}
+    await ws.send_to(text_data=orjson.dumps({"type": "rows", "known": asked}).decode())
+    assert (await next_of(ws, "job.row"))["id"] == str(behind.pk)
+    await ws.send_to(text_data=orjson.dumps({"type": "rows", "known": {str(known.pk): 0}}).decode())
+    assert (await next_of(ws, "job.row"))["id"] == str(known.pk), "nothing stood between the two"
+    await ws.disconnect()
+
+
+@pytest.mark.parametrize("known", [None, [], {str(n): 0 for n in range(201)}])
+async def test_a_list_that_asks_for_too_much_is_told_so(known):
+    ws = open_socket("/ws/jobs", await signed_in("ortega"))
+    await ws.connect(timeout=10)
+    await ws.send_to(text_data=orjson.dumps({"type": "rows", "known": known}).decode())
+    assert "200 jobs at most" in (await next_of(ws, "error"))["detail"]
+    assert (await ws.receive_output(timeout=5))["code"] == 4400
+
+
+async def test_a_list_is_told_first_how_many_notifications_are_unread():
+    cookie = await signed_in("ortega")
+    job = await make_job("ortega")
+    await sync_to_async(JobManager().mark_completed)(job.pk, {}, attempt=1)
+    ws = open_socket("/ws/jobs?rows=0", cookie)
+    await ws.connect(timeout=10)
+    assert (await next_of(ws, "notification.read"))["unread"] == 1
+    await ws.disconnect()
+
+
 class TestTransports:
     @pytest.mark.skipif(bool(settings.REDIS_URL), reason="this is how the embedded product does it")
     async def test_a_datagram_reaches_a_socket(self, tmp_path, monkeypatch):

@@ -8,8 +8,8 @@ from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 
 from jobs.filters import without_blanks
-from jobs.models import Job, Notification
-from jobs.notifications import mark_read
+from jobs.models import Job
+from jobs.notifications import mark_read, unread_of
 from jobs.queries import JobQuerySet, few_subjects, subjects_of
 
 PAGE_SIZE = 50  # rows
@@ -22,7 +22,7 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
         return {}
     # a live redraw of another page must not take it away from the page that it is for
     undo = None if is_redraw(request) else request.session.pop("undo", None)
-    return {"unread": Notification.objects.filter(user=user, read_at=None).count(), "undo": undo}
+    return {"unread": unread_of(user), "undo": undo}
 
 
 def is_redraw(request: HttpRequest) -> bool:

@@ -7,6 +7,7 @@ import { about, duration, number } from "./words.js";
 
 const page = document.querySelector("[data-job-page]"); // none on other pages
 let log, revision, seq, shown; // shown: what the server drew last
+let early = []; // lines that came before those in front of them
 let latest = null; // what is to be painted
 let last = null; // what was said last
 
@@ -27,6 +28,7 @@ const paint = slowly(() => {
 
 const redraw = slowly(() => refreshRegions(), 500);
 const redrawChart = slowly(() => refreshRegions("r-chart"), 2000);
+const askForLines = slowly(poll, 500);
 const recount = slowly(() => refreshRegions("r-levels"), 2000);
 
 function set(name, text) {
@@ -44,10 +46,16 @@ function show(job) {
   if (changed) redraw();
 }
 
-function append(lines) {
-  const fresh = lines.filter(([n]) => n > seq);
+// A line that comes before those in front of it waits for them. `all`: the server was asked for everything after ours.
+function append(lines, all = false) {
+  const at = new Map([...early, ...lines].map((line) => [line[0], line]));
+  const fresh = all ? lines.filter(([n]) => n > seq) : [];
+  let next = (fresh.at(-1)?.[0] ?? seq) + 1;
+  while (at.has(next)) fresh.push(at.get(next++));
+  early = [...at.values()].filter(([n]) => n > next);
+  if (early.length) askForLines();
   if (!fresh.length) return;
-  seq = fresh.at(-1)[0];
+  seq = next - 1;
   page.querySelector("[data-log-count]").textContent = number.format(seq);
   page.querySelector("[data-log-word]").textContent = ngettext("line", "lines", seq);
   if (fresh.some(([, level]) => level >= 30)) recount();
@@ -58,13 +66,22 @@ function receive(message) {
   if (message.type === "job.snapshot") { append(message.lines); show(message.job); }
   else if (message.type === "job.progress") show(message);
   else if (message.type === "job.log") append(message.lines);
-  else if (message.type === "job.sample") { set("memory", message.memory); set("cpu", message.cpu); redrawChart(); }
+  else if (message.type === "job.sample") {
+    for (const known of [last, latest]) if (known) Object.assign(known, { memory: message.memory, cpu: message.cpu });
+    set("memory", message.memory);
+    set("cpu", message.cpu);
+    redrawChart();
+  }
 }
 
 async function poll() {
   try {
     const response = await fetch(`${page.dataset.liveUrl}?after=${seq}`, { credentials: "same-origin" });
-    if (response.ok) { heard(); receive(await response.json()); }
+    if (!response.ok) return;
+    const { job, lines } = await response.json();
+    heard();
+    append(lines, true);
+    show(job);
   } catch { /* the server is away; the mark in the head says so */ }
 }
 
@@ -87,4 +104,6 @@ export function startJobPage() {
   }, 1000);
   // a countdown in the badge, or a page that waits, changes without any message
   setInterval(() => { if (page.querySelector(".badge.retrying, .badge.waiting, [data-badge] .held")) redraw(); }, 5000);
+  // and of one that runs, messages tell the figures alone: not its items, its stages or the jobs beside it
+  setInterval(() => { if (shown.status === "RUNNING" && document.visibilityState === "visible") redraw(); }, 8000);
 }

@@ -1,5 +1,6 @@
 // A socket that comes back by itself, and says when it is not there, or when nothing is known to be true any more.
 
+import { isAnythingTyped } from "./forms.js";
 import { duration } from "./words.js";
 
 const QUIET_MS = 5000; // then the server is asked whether it is there, and its database
@@ -8,7 +9,9 @@ const GONE_MS = 20000; // and the connection is made anew: a cable that was pull
 
 const sockets = new Set();
 const mark = document.querySelector("[data-live]");
+if (mark && !document.querySelector("[data-region], [data-job-page]")) mark.hidden = true; // nothing here moves
 let staleSince = null;
+let isDrawn = true; // whether the last redraw of a part of the page came to its end
 let freshAt = Date.now();
 
 // Something came from the server: what the page shows is of now.
@@ -16,16 +19,22 @@ export function heard() { freshAt = Date.now(); }
 
 export function isFresh() { return Date.now() - freshAt < QUIET_MS + LATE_MS; }
 
+export function drawn(done) {
+  isDrawn = done;
+  showState();
+}
+
 function showState() {
   for (const socket of sockets) socket.look();
   if (!mark) return;
-  const live = [...sockets].every((socket) => socket.isLive());
+  const ended = [...sockets].some((socket) => socket.ended);
+  const live = isDrawn && [...sockets].every((socket) => socket.isLive());
   if (live) staleSince = null;
   else staleSince ??= Date.now();
   const seconds = staleSince ? Math.round((Date.now() - staleSince) / 1000) : 0;
   const connecting = !live && [...sockets].every((socket) => !socket.wasOpen) && seconds < 5;
   mark.dataset.state = live ? "live" : connecting ? "connecting" : "stale";
-  const text = live ? gettext("Live") : connecting ? gettext("Connecting") : gettext("Not live, trying again");
+  const text = live ? gettext("Live") : connecting ? gettext("Connecting") : ended ? gettext("Not live: load the page again") : gettext("Not live, trying again");
   if (mark.firstChild.textContent !== text) mark.firstChild.textContent = text;
   mark.title = live ? gettext("Changes appear by themselves.") : interpolate(gettext("Without a live connection for %s s. Values are asked for every few seconds."), [seconds]);
   showAge(!live && !connecting && Date.now() - freshAt > LATE_MS);
@@ -52,6 +61,8 @@ export class Live {
     setInterval(() => { if (!this.open && !this.ended && document.visibilityState === "visible") poll(); }, pollEvery);
   }
 
+  say(message) { if (this.open) this.socket.send(JSON.stringify(message)); }
+
   isLive() { return this.open && !(this.askedAt > this.heardAt && Date.now() - this.askedAt > LATE_MS); }
 
   look() {
@@ -59,7 +70,7 @@ export class Live {
     const now = Date.now();
     if (this.askedAt <= this.heardAt && now - this.heardAt > QUIET_MS) {
       this.askedAt = now;
-      this.socket.send('{"type": "ping"}');
+      this.say({ type: "ping" });
     } else if (this.askedAt > this.heardAt && now - this.askedAt > GONE_MS) {
       const gone = this.socket;
       gone.onopen = gone.onmessage = gone.onclose = null;
@@ -77,7 +88,7 @@ export class Live {
       this.heardAt = Date.now();
       this.wait = 500;
       const hello = this.greet();
-      if (hello) this.socket.send(JSON.stringify(hello));
+      if (hello) this.say(hello);
       showState();
     };
     this.socket.onmessage = (event) => {
@@ -90,9 +101,9 @@ export class Live {
       this.open = false;
       showState();
       if (event.code === 4401 || event.code === 4404) {
-        // signed out, or no longer ours to see: the server knows what to show instead
+        // signed out, or no longer ours to see: the server knows what to show instead, but what was typed would be gone
         this.ended = true;
-        location.reload();
+        if (!isAnythingTyped()) location.reload();
         return;
       }
       setTimeout(() => this.connect(), this.wait * (0.75 + Math.random() / 2));

@@ -51,8 +51,7 @@ if (path) {
   // after an interruption the rows on the page may be behind: draw them again
   let greeted = false;
   const greet = () => { if (greeted && hasRows) refreshRegions(); greeted = true; return null; };
-  new Live(path, { receive, greet, poll: () => { if (hasRows) refreshRegions(); }, pollEvery: 3000 });
-  startList();
+  startList(new Live(path, { receive, greet, poll: () => { if (hasRows) refreshRegions(); }, pollEvery: 3000 }));
 }
 startJobPage();
 startKeys();

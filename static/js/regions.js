@@ -1,50 +1,109 @@
 // Parts of a page that the server draws again, so that first view and live view cannot differ.
 
-import { heard } from "./live.js";
+import { isAnythingTyped, isChanged } from "./forms.js";
+import { drawn, heard } from "./live.js";
+
+const ANSWER_MS = 10000; // what takes longer is asked for anew: a question without an answer would hold up all later ones
+const AGAIN_MS = 3000;
 
 let running = null;
 let again = false;
+let retry = null;
 
 export function refreshRegions(only = null) {
   if (running) { again = true; return running; }
-  running = load(only).finally(() => {
+  running = load(only).catch(() => false).then((done) => {
     running = null;
-    if (again) { again = false; refreshRegions(); }
+    drawn(done);
+    if (!done) retry ??= setTimeout(() => { retry = null; refreshRegions(); }, AGAIN_MS); // what changed is drawn, if later
+    else if (again) { again = false; refreshRegions(); }
   });
   return running;
 }
 
+// True when the page shows what the server said.
 async function load(only) {
-  let response;
-  try {
-    // what is no region, such as the lines of a log, need not be made again
-    response = await fetch(location.pathname + location.search, { credentials: "same-origin", headers: { "X-Regions": "1" } });
-  } catch { return; }
-  if (response.redirected || response.status === 404) { location.reload(); return; }
-  if (!response.ok) return;
-  heard();
+  // what is no region, such as the lines of a log, need not be made again
+  const response = await fetch(location.pathname + location.search, { credentials: "same-origin", headers: { "X-Regions": "1" }, signal: AbortSignal.timeout(ANSWER_MS) });
+  const elsewhere = response.redirected || response.status === 404; // signed out, or no longer ours to see
+  if (elsewhere && !isAnythingTyped()) { location.reload(); return true; }
+  if (elsewhere || !response.ok) return false;
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+  heard();
+  await released();
   for (const region of document.querySelectorAll("[data-region]")) {
     if (only && region.id !== only) continue;
     const next = fresh.getElementById(region.id);
-    if (!next || region.contains(document.activeElement) && document.activeElement.matches("input, textarea, select")) continue;
-    if (region.innerHTML === next.innerHTML) continue;
-    keepOpen(region, next);
-    const focus = focusPath(region);
-    region.replaceChildren(...next.childNodes);
-    if (focus !== null) region.querySelectorAll("a, button, summary")[focus]?.focus();
+    if (next) redraw(region, next);
   }
   document.dispatchEvent(new CustomEvent("regions", { detail: fresh }));
+  return true;
+}
+
+function redraw(region, next) {
+  keepTokens(region, next);
+  keepOpen(region, next);
+  region.hidden = next.hidden;
+  if (region.innerHTML === next.innerHTML) return;
+  const focus = focusIn(region);
+  if (!keepForms(region, next)) return;
+  region.replaceChildren(...next.childNodes);
+  focus?.();
+}
+
+// Each drawing of a page has other tokens, of which each is good: alone they are no change.
+function keepTokens(region, next) {
+  const token = region.querySelector("[name=csrfmiddlewaretoken]")?.getAttribute("value");
+  if (token) for (const input of next.querySelectorAll("[name=csrfmiddlewaretoken]")) input.setAttribute("value", token);
 }
 
 function keepOpen(region, next) {
-  const open = [...region.querySelectorAll("details")].map((details) => details.open);
-  next.querySelectorAll("details").forEach((details, n) => { if (n in open) details.open = open[n]; });
+  const open = [...region.querySelectorAll("details[open]")].map(nameOf);
+  for (const details of next.querySelectorAll("details")) details.open ||= open.includes(nameOf(details));
 }
 
-function focusPath(region) {
-  if (!region.contains(document.activeElement)) return null;
-  return [...region.querySelectorAll("a, button, summary")].indexOf(document.activeElement);
+// Of what it is, which may stand in another place now.
+function nameOf(details) {
+  return details.querySelector("form")?.getAttribute("action") ?? details.querySelector("summary").textContent;
+}
+
+// Forms that somebody fills in move over as they are. False where one has no place any more: then the text is worth more than the news.
+function keepForms(region, next) {
+  for (const form of region.querySelectorAll("form")) {
+    if (![...form.elements].some((field) => isChanged(field) || (field === document.activeElement && field.matches("input, textarea, select")))) continue;
+    const same = [...next.querySelectorAll("form")].find((other) => other.getAttribute("action") === form.getAttribute("action"));
+    if (!same) return false;
+    same.replaceWith(form);
+  }
+  return true;
+}
+
+// What gives the focus back to where it was, or to its part of the page if that is gone: never to something else that acts.
+function focusIn(region) {
+  const active = document.activeElement;
+  if (!region.contains(active) || region === active) return null;
+  const key = keyOf(active);
+  const range = typeof active.selectionStart === "number" ? [active.selectionStart, active.selectionEnd] : null;
+  return () => {
+    const target = active.isConnected ? active : [...region.querySelectorAll("a, button, summary")].find((node) => keyOf(node) === key);
+    if (!target) region.tabIndex = -1;
+    (target ?? region).focus({ preventScroll: true });
+    if (target === active && range) active.setSelectionRange(...range);
+  };
+}
+
+function keyOf(node) {
+  const at = node.getAttribute("href") ?? node.getAttribute("formaction") ?? node.closest("form, details")?.getAttribute("action") ?? "";
+  return [node.tagName, at, node.closest("details") ? nameOf(node.closest("details")) : "", node.value ?? "", node.textContent.trim()].join("\n");
+}
+
+let pressedAt = 0;
+addEventListener("pointerdown", () => { pressedAt = Date.now(); }, true);
+for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => setTimeout(() => { pressedAt = 0; }), true);
+
+// A button that is replaced while it is pressed gets no click. Who holds longer marks text or has left the window.
+export async function released() {
+  while (pressedAt && Date.now() - pressedAt < 1500) await new Promise((done) => setTimeout(done, 50));
 }
 
 export function slowly(function_, pause) {

@@ -301,7 +301,7 @@ def test_the_list_moves_in_place_and_new_jobs_wait_behind_a_button(sign_in, gate
     gate.open_to(6)
     expect(row.locator(".sentence")).to_contain_text("6 of 10 steps")
     JobManager().create_job("sample_steps", created_by=analyst, name="A later one")
-    expect(page.locator("[data-new-rows]")).to_have_text("1 new job")
+    expect(page.locator("[data-new-rows]")).to_have_text("1 more job")
     gate.open_to(10)
     expect(row.locator(".badge")).to_have_text("Completed")
     assert was_not_reloaded(page)
@@ -322,6 +322,112 @@ def test_a_row_whose_message_was_lost_is_drawn_again(start_stack, browser, runni
     expect(page.locator("[data-rows]")).to_contain_text("All of it")
     expect(page.get_by_label(f"Choose {running_job.name}")).to_be_checked()
     viewer.close()
+
+
+@pytest.fixture
+def look(start_stack, browser):
+    """Opens a page of a stack without workers: what happens to its jobs, the test does itself."""
+    viewers = []
+
+    def open_page(path, before=lambda page: None):
+        viewers.append(Viewer(browser, start_stack(workers=False).base, "ortega"))
+        page = viewers[-1].page
+        before(page)
+        page.goto(path)
+        return page
+
+    yield open_page
+    for viewer in viewers:
+        viewer.close()
+
+
+def test_a_list_shows_what_comes_to_belong_there_and_what_belongs_there_no_more(look, running_job, analyst, monkeypatch):
+    """The job was there before the page was, and nobody says what becomes of it."""
+    other = JobManager().create_job("sample_steps", created_by=analyst)
+    page = look("/jobs/?state=running")
+    expect(page.locator("[data-live]")).to_have_text("Live")
+    monkeypatch.setattr(live, "publish", lambda *_, **__: False)
+    JobManager().mark_completed(running_job.pk, {"summary": "All of it"}, attempt=1)
+    JobManager().start([other.pk], worker_id="w", host="h")
+    expect(page.locator("[data-rows] .badge")).to_have_text("Completed")
+    expect(page.locator("[data-new-rows]")).to_have_text("1 more job")
+
+
+def test_a_redraw_that_fails_is_made_again_and_until_then_the_page_is_not_live(look, running_job):
+    page = look(running_job.get_absolute_url())
+    expect(page.locator("[data-live]")).to_have_text("Live")
+    page.route(f"**{running_job.get_absolute_url()}", lambda route: route.abort())
+    JobManager().mark_completed(running_job.pk, {}, attempt=1)
+    expect(page.locator("[data-live]")).to_contain_text("Not live, trying again")
+    expect(page.locator(".page-head .badge")).to_have_text("Running")
+    page.unroute_all()
+    expect(page.locator(".page-head .badge")).to_have_text("Completed")
+    expect(page.locator("[data-live]")).to_have_text("Live")
+
+
+def test_lines_written_between_the_page_and_its_socket_are_not_jumped_over(look, running_job):
+    held = []
+
+    def say(text):
+        JobManager().append_logs(running_job.pk, [{"level": 20, "message": text}], attempt=1)
+
+    def between(socket):
+        say("After the page")
+        server = socket.connect_to_server()
+        socket.on_message(lambda message: held.append((server, message)) if "resume" in message else server.send(message))
+
+    page = look(running_job.get_absolute_url(), lambda page: page.route_web_socket(re.compile("/ws/jobs/"), between))
+    expect(page.locator("[data-live]")).to_have_text("Live")
+    say("After the socket")
+    expect(page.locator("[data-log]")).to_contain_text("After the socket")
+    for server, message in held:
+        server.send(message)
+    say("The last one")
+    expect(page.locator("[data-log]")).to_contain_text("The last one")
+    lines = page.locator("[data-log] li[data-seq]").evaluate_all("lines => lines.map((line) => Number(line.dataset.seq))")
+    assert lines == list(range(1, reload(running_job).log_seq + 1))
+
+
+def test_what_somebody_types_stays_when_its_part_of_the_page_is_drawn_again(look, running_job, analyst):
+    JobManager().mark_failed(running_job.pk, "example.org does not answer", attempt=1, kind="transient")
+    page = look("/")
+    page.locator("summary").first.click()
+    note = page.get_by_label("Note for all who have this failure")
+    note.fill("Known, the host moves")
+    later = JobManager().create_job("sample_steps", created_by=analyst)
+    JobManager().start([later.pk], worker_id="w", host="h")
+    JobManager().mark_failed(later.pk, "No disk", attempt=1, kind="permanent")
+    expect(page.locator("#r-main")).to_contain_text("No disk")
+    expect(note.last).to_be_focused()
+    expect(note.last).to_have_value("Known, the host moves")
+    expect(page.locator("details[open]")).to_have_count(1)
+
+
+def test_who_is_signed_out_elsewhere_keeps_what_was_typed(look):
+    sockets = []
+
+    def between(socket):
+        socket.connect_to_server()
+        sockets.append(socket)
+
+    page = look("/jobs/?q=harbour", lambda page: page.route_web_socket(re.compile("/ws/jobs"), between))
+    expect(page.locator("[data-live]")).to_have_text("Live")
+    page.get_by_label("Text", exact=True).fill("harbour of Rotterdam")
+    mark_reload(page)
+    sockets[-1].close(code=4401)
+    expect(page.locator("[data-live]")).to_have_text("Not live: load the page again")
+    expect(page.get_by_label("Text", exact=True)).to_have_value("harbour of Rotterdam")
+    assert was_not_reloaded(page)
+
+
+def test_the_bell_counts_what_came_while_there_was_no_socket(look, running_job, monkeypatch):
+    page = look("/jobs/", lambda page: page.add_init_script(BREAK_SOCKETS))
+    expect(page.locator("[data-live]")).to_have_text("Live")
+    page.evaluate("window.breakSockets()")
+    monkeypatch.setattr(live, "publish", lambda *_, **__: False)
+    JobManager().mark_failed(running_job.pk, "example.org does not answer", attempt=1, kind="transient")
+    page.evaluate("window.broken = false")
+    expect(page.locator("[data-unread]")).to_have_text("1")
 
 
 def test_the_dashboard_moves(sign_in, gated, gate):
