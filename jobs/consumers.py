@@ -244,8 +244,7 @@ class JobListConsumer(Consumer):
         self.stats_wanted = self.rows_wanted
         for group in ("jobs", f"user.{self.user.pk}"):
             await self.channel_layer.group_add(group, self.channel_name)
-        # what came while the page had no socket
-        await self.say({"type": "notification.read", "unread": await from_database(unread_of)(self.user)})
+        await self.count_unread()
         self.teller = asyncio.get_running_loop().create_task(self.tell())
 
     async def disconnect(self, code: int) -> None:
@@ -272,6 +271,10 @@ class JobListConsumer(Consumer):
             return
         self.changed |= await from_database(newer_than)(self.user, known)
 
+    async def count_unread(self) -> None:
+        """Also what came while the page had no socket, and what was lost on the way."""
+        await self.say({"type": "notification.read", "unread": await from_database(unread_of)(self.user)})
+
     def stats_are_due(self) -> bool:
         age = time.monotonic() - self.stats_at
         return age >= (STATS_PACE_S if self.stats_wanted else STATS_AT_LEAST_S)
@@ -280,8 +283,10 @@ class JobListConsumer(Consumer):
         """Twice a second: the changed rows that this person may see, as the list itself draws them."""
         try:
             while True:
-                if time.monotonic() - self.checked_at > RECHECK_S and not await self.may_stay():
-                    return
+                if time.monotonic() - self.checked_at > RECHECK_S:
+                    if not await self.may_stay():
+                        return
+                    await self.count_unread()
                 changed = set(itertools.islice(self.changed, ROWS_AT_ONCE))
                 self.changed -= changed
                 if changed:

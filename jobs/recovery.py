@@ -130,6 +130,8 @@ class Rescuer:
 
     def rescue(self, job_id: uuid.UUID, attempt: int, beat: int) -> bool:
         try:
+            if not Job.objects.running(job_id, attempt).filter(beat=beat).exists():
+                return False  # its worker is back, and wants its child alive
             row = JobAttempt.objects.filter(job_id=job_id, number=attempt).first()
             if row and row.process:
                 kill_session(row.process)

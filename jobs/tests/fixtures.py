@@ -25,6 +25,7 @@ from jobs.models import Job, JobAttempt, WorkerProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 30.0
+START_S = 120.0  # until a process has loaded everything, on a busy machine
 # Times short enough for tests; one test asserts the product's own.
 FAST: dict[str, Any] = {
     "max_concurrent_jobs": 2,
@@ -128,6 +129,15 @@ def process_environment(**jobs: Any) -> dict[str, str]:
     }
 
 
+def started(process: subprocess.Popen, is_there: Callable[[], Any], what: str) -> None:
+    """Wait for what a process does first; one that does not is no trouble for the tests after this."""
+    try:
+        wait_for(is_there, what, deadline_s=START_S)
+    except BaseException:
+        process.kill()
+        raise
+
+
 class ClusterProcess:
     """A real `manage.py jobcluster`."""
 
@@ -139,7 +149,7 @@ class ClusterProcess:
             start_new_session=True,
         )
         wanted = (FAST | jobs)["max_concurrent_jobs"]
-        wait_for(lambda: WorkerProcess.objects.filter(queue_name=queue).count() >= wanted, "the workers to register")
+        started(self.process, lambda: WorkerProcess.objects.filter(queue_name=queue).count() >= wanted, "the workers to register")
 
     def stop(self) -> int:
         if self.process.poll() is None:
@@ -184,7 +194,7 @@ class Stack:
             [sys.executable, "manage.py", "up", "--port", str(self.port), *arguments],
             cwd=ROOT, env=process_environment(**self.jobs), stdout=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
-        wait_for(self.answers, "the web server to answer")
+        started(self.process, self.answers, "the web server to answer")
 
     def answers(self) -> bool:
         with socket.socket() as probe:

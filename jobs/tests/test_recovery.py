@@ -118,6 +118,17 @@ class TestRescue:
             clock[0] += conf.get("lease_s") * 0.8
         assert reload(running_job).status == Status.RUNNING
 
+    def test_a_worker_that_beats_just_before_its_rescue_keeps_its_child(self, running_job, monkeypatch):
+        killed = []
+        monkeypatch.setattr("jobs.recovery.kill_session", killed.append)
+        JobAttempt.objects.filter(job=running_job).update(process={"pid": 1})
+        seen = reload(running_job).beat
+        JobManager().heartbeat(running_job.pk, attempt=1)
+        assert not Rescuer().rescue(running_job.pk, 1, seen)
+        assert killed == []
+        assert Rescuer().rescue(running_job.pk, 1, seen + 1)
+        assert killed == [{"pid": 1}]
+
     def test_a_lost_job_that_was_to_be_cancelled_is_cancelled(self, running_job, clock):
         JobManager().cancel_job(running_job.pk, "enough")
         rescuer = Rescuer()

@@ -162,9 +162,9 @@ def test_politeness_is_shared_by_all_jobs():
     lock = threading.Lock()
 
     def take():
-        wait = time.time() + reserve(origin, 0.5)
+        wait = reserve(origin, 0.5)
         with lock:
-            waits.append(wait)
+            waits.append(time.time() + wait)
         connection.close()
 
     threads = [threading.Thread(target=take) for _ in range(10)]

@@ -30,7 +30,7 @@ def test_the_sample_site_has_at_least_forty_pages():
 
 def test_once_ends_with_the_result_on_its_last_line(tmp_path):
     process = demo(tmp_path, "--once")
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     last = r"demo: COMPLETED documents=44 entities=(\d+) events=(\d+) duplicates=(\d+) artifacts=15 seconds=\d+\.\d"
     found = re.fullmatch(last, output.splitlines()[-1])

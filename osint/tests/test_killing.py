@@ -167,7 +167,7 @@ def test_the_helpers_of_a_job_end_with_it(end, analyst, start_cluster):
     assert len(helpers) >= 1
     if end == "cancel":
         assert JobManager().cancel_job(job.pk, by=analyst)
-        wait_for(lambda: status_of(job) == Status.CANCELLED, "the end", deadline_s=15)
+        wait_for(lambda: status_of(job) == Status.CANCELLED, "the end")
     else:
         child.kill()
     wait_for(lambda: not any(h.is_running() and h.status() != psutil.STATUS_ZOMBIE for h in helpers), "its helpers to be gone")

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.django_db(transaction=True)]
 @pytest.fixture
 def scrape(site, start_cluster, analyst):
     """Starts a scrape; the cluster is started after the site, whose address it must allow."""
-    start_cluster()
+    start_cluster(lease_s=10.0, lease_giveup_s=8.0)  # its documents are long, and so are its writes
 
     def start(wait=True, **parameters):
         job = JobManager().create_job("web_scraping", parameters={"delay_s": 0, **parameters}, created_by=analyst)

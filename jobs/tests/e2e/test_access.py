@@ -24,7 +24,7 @@ def people(analyst, other):
 @pytest.fixture
 def stack(start_stack):
     """Nothing works here: the jobs stay as they were made."""
-    return start_stack(workers=False)
+    return start_stack(workers=False, worker_gone_s=3600.0)  # workers are rows that nobody refreshes
 
 
 def make(user, name, **options):

@@ -65,9 +65,10 @@ def test_f17_a_retry_storm(start_cluster, analyst):
     service, error = ErrorRecoveryService(), TransientError("The host does not answer")
     for job in storm:
         assert service.handle_job_failure(job, error)
+    took = (timezone.now() - now).total_seconds()
     waits = [(job.run_after - now).total_seconds() for job in Job.objects.only("run_after")]
     assert max(waits) - min(waits) > 8  # 60 s ± 10 %, and the time that this loop took
-    assert Schedule.objects.filter(name__startswith="wake").count() <= 4
+    assert Schedule.objects.filter(name__startswith="wake").count() <= 2 + (12 + took) / 60  # the spread, and how long it took
 
     Job.objects.update(run_after=now)
     start_cluster()
@@ -113,7 +114,7 @@ def test_f30_a_busy_cpu(start_cluster, gate):
         urgent = create(parameters={"total": 1}, priority=Priority.URGENT)
         wait_for(lambda: ended(urgent), "the urgent job")
         assert status_of(job) == Status.PENDING
-    wait_for(lambda: ended(job), "the held job to start by itself")
+    wait_for(lambda: ended(job), "the held job to start by itself", deadline_s=120)  # the machine may have other work, too
     assert status_of(first) == Status.RUNNING
 
 

@@ -136,7 +136,7 @@ def test_f14_double_and_lost_and_surplus_tokens(cluster):
         broker.async_task(broker.TOKEN_TASK, broker=kept, cluster="default")
     job = create(parameters={"total": 1})
     wait_for(lambda: ended(job), "a job among a thousand tokens")
-    wait_for(lambda: broker.tokens_waiting("default") == 0, "all tokens to be used up")
+    wait_for(lambda: broker.tokens_waiting("default") == 0, "all tokens to be used up", deadline_s=120)
     lost = [create(parameters={"total": 1}) for _ in range(3)]
     kept.purge_queue()
     wait_for(lambda: ended(*lost), "jobs whose tokens were lost")
