@@ -4,7 +4,9 @@ shown as text; pictures and PDF are shown by the browser, as what they are said 
 import csv
 import io
 import json
+import re
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -19,6 +21,7 @@ SHEETS = 12
 WORKBOOK_BYTES = 20_000_000  # of all but its sheets, unpacked: that much of it is read at once
 IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 INLINE = IMAGES | {"application/pdf"}  # what the browser may show inside a page
+SHEET = re.compile(r"xl/worksheets/sheet\d+\.xml")  # these are read row by row
 WORKBOOK = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 LINES_OF_JSON = frozenset({"application/jsonl", "application/x-ndjson", "application/json-lines"})
 
@@ -61,7 +64,7 @@ def preview_of(artifact: Artifact) -> Preview:
             if media_type.startswith("text/") or media_type in LINES_OF_JSON or "json" in media_type or media_type.endswith("xml"):
                 data = stream.read(BYTES + 1)
                 return text_or_table(artifact.name, media_type, data[:BYTES].decode("utf-8-sig", "replace"), len(data) > BYTES)
-        except (ValueError, KeyError, SyntaxError, RecursionError, NotImplementedError, csv.Error, zipfile.BadZipFile):
+        except (ValueError, KeyError, SyntaxError, RecursionError, NotImplementedError, OSError, csv.Error, zipfile.BadZipFile, zlib.error):
             return Preview("none")
     return Preview("none")
 
@@ -95,7 +98,7 @@ def workbook(stream: Any) -> Preview:
     from openpyxl import load_workbook  # only here: the web process would carry it
 
     with zipfile.ZipFile(stream) as packed:
-        at_once = sum(entry.file_size for entry in packed.infolist() if not entry.filename.startswith("xl/worksheets/"))
+        at_once = sum(entry.file_size for entry in packed.infolist() if not SHEET.fullmatch(entry.filename))
     if at_once > WORKBOOK_BYTES:
         return Preview("none")
     tables = []

@@ -72,7 +72,7 @@ class TestPreview:
     def test_a_workbook_that_unpacks_to_too_much_has_none(self, file_of):
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("xl/sharedStrings.xml", "x" * (WORKBOOK_BYTES + 1))
+            archive.writestr("xl/worksheets/sharedStrings.xml", "x" * (WORKBOOK_BYTES + 1))
         assert preview_of(file_of("a.xlsx", WORKBOOK, packed.getvalue())).kind == "none"
 
     def test_what_is_not_what_it_is_called_has_none(self, file_of):
@@ -82,6 +82,9 @@ class TestPreview:
         with zipfile.ZipFile(packed, "w") as archive:
             archive.writestr("[Content_Types].xml", "<Types")
         assert preview_of(file_of("b.xlsx", WORKBOOK, packed.getvalue())).kind == "none"
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr("[Content_Types].xml", '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types"/>')
+        assert preview_of(file_of("c.xlsx", WORKBOOK, packed.getvalue())).kind == "none"
         assert preview_of(file_of("a.jsonl", "application/jsonl", "{broken")).kind == "none"
         assert preview_of(file_of("b.jsonl", "application/jsonl", "[" * 60_000)).kind == "none"
         assert preview_of(file_of("a.bin", "application/octet-stream", b"\0\1")).kind == "none"

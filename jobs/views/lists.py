@@ -76,7 +76,7 @@ def job_list(request: HttpRequest) -> HttpResponse:
     filters, problems = filtered(request.GET, visible, request)
     where = {name: request.GET.get(name, "") for name in ("after", "before")}
     page = keyset_page(filters.qs, filters.order, PAGE_SIZE, among=visible, **where)
-    if not page.rows and any(where.values()):
+    if not page.rows and any(where.values()) and not is_redraw(request):
         return redirect(f"{reverse('job-list')}?{without(request, 'after', 'before')}")
     with_ways(decorate(page.rows), request.user)
     count = counted(filters.qs)

@@ -5,20 +5,22 @@ import { number } from "./words.js";
 
 const button = document.querySelector("[data-new-rows]");
 const fresh = new Set();
+const watched = document.querySelector("[data-watches]")?.dataset.watches; // of a page about one job that is not its own
 let socket = null;
 const redraw = slowly(() => refreshRegions(), 1000);
-const redrawFigures = slowly(() => refreshRegions(), 4000);
+const redrawFigures = slowly(() => refreshRegions(), watched ? 10000 : 4000);
 
-export function showRow(message) {
+export async function showRow(message) {
+  if (watched && watched !== message.id) return;
+  await released();
   const rows = document.querySelectorAll(`[data-rows] tr[data-job="${message.id}"]`);
   for (const row of rows) replace(row, message);
-  if (button) { if (!rows.length) redrawFigures(); } // whether it belongs here, the server knows
+  if (button || watched) { if (!rows.length) redrawFigures(); } // whether it belongs here, the server knows
   else if (!rows.length || message.status !== "RUNNING") redraw();
 }
 
-async function replace(row, message) {
-  await released();
-  if (!row.isConnected || Number(row.dataset.revision) > message.revision) return;
+function replace(row, message) {
+  if (Number(row.dataset.revision) > message.revision) return;
   const holder = document.createElement("template");
   holder.innerHTML = message.html.trim();
   swap(row, holder.content.firstElementChild);

@@ -14,14 +14,14 @@ export function refreshRegions(only = null) {
   if (running) { again = true; return running; }
   running = load(only).catch(() => false).then((done) => {
     running = null;
-    drawn(done);
-    if (!done) retry ??= setTimeout(() => { retry = null; refreshRegions(); }, AGAIN_MS); // what changed is drawn, if later
+    drawn(done === true);
+    if (done === false) retry ??= setTimeout(() => { retry = null; refreshRegions(); }, AGAIN_MS); // what changed is drawn, if later
     else if (again) { again = false; refreshRegions(); }
   });
   return running;
 }
 
-// True when the page shows what the server said.
+// True when the page shows what the server said, null when a part could not be drawn for what somebody types there.
 async function load(only) {
   // what is no region, such as the lines of a log, need not be made again
   const response = await fetch(location.pathname + location.search, { credentials: "same-origin", headers: { "X-Regions": "1" }, signal: AbortSignal.timeout(ANSWER_MS) });
@@ -31,24 +31,26 @@ async function load(only) {
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
   heard();
   await released();
+  let done = true;
   for (const region of document.querySelectorAll("[data-region]")) {
     if (only && region.id !== only) continue;
     const next = fresh.getElementById(region.id);
-    if (next) redraw(region, next);
+    if (next && !redraw(region, next)) done = null;
   }
   document.dispatchEvent(new CustomEvent("regions", { detail: fresh }));
-  return true;
+  return done;
 }
 
 function redraw(region, next) {
   keepTokens(region, next);
   keepOpen(region, next);
   region.hidden = next.hidden;
-  if (region.innerHTML === next.innerHTML) return;
+  if (region.innerHTML === next.innerHTML) return true;
   const focus = focusIn(region);
-  if (!keepForms(region, next)) return;
+  if (!keepForms(region, next)) return false;
   region.replaceChildren(...next.childNodes);
   focus?.();
+  return true;
 }
 
 // Each drawing of a page has other tokens, of which each is good: alone they are no change.
@@ -58,23 +60,32 @@ function keepTokens(region, next) {
 }
 
 function keepOpen(region, next) {
-  const open = [...region.querySelectorAll("details[open]")].map(nameOf);
-  for (const details of next.querySelectorAll("details")) details.open ||= open.includes(nameOf(details));
+  const were = new Map([...region.querySelectorAll("details")].map((details) => [nameOf(details), details.open]));
+  for (const details of next.querySelectorAll("details")) details.open = were.get(nameOf(details)) ?? details.open;
 }
 
 // Of what it is, which may stand in another place now.
 function nameOf(details) {
-  return details.querySelector("form")?.getAttribute("action") ?? details.querySelector("summary").textContent;
+  const form = details.querySelector("form");
+  return form ? sends(form) : details.querySelector("summary").textContent;
+}
+
+// Where a form leads, and with what: many lead to the same address.
+function sends(form) {
+  const values = [...form.querySelectorAll("input[type=hidden]:not([name=csrfmiddlewaretoken])")].map((input) => input.value);
+  return [form.getAttribute("action"), ...values].join("\n");
 }
 
 // Forms that somebody fills in move over as they are. False where one has no place any more: then the text is worth more than the news.
 function keepForms(region, next) {
+  const moves = [];
   for (const form of region.querySelectorAll("form")) {
     if (![...form.elements].some((field) => isChanged(field) || (field === document.activeElement && field.matches("input, textarea, select")))) continue;
-    const same = [...next.querySelectorAll("form")].find((other) => other.getAttribute("action") === form.getAttribute("action"));
+    const same = [...next.querySelectorAll("form")].find((other) => sends(other) === sends(form));
     if (!same) return false;
-    same.replaceWith(form);
+    moves.push([same, form]);
   }
+  for (const [same, form] of moves) same.replaceWith(form);
   return true;
 }
 
@@ -93,8 +104,9 @@ function focusIn(region) {
 }
 
 function keyOf(node) {
-  const at = node.getAttribute("href") ?? node.getAttribute("formaction") ?? node.closest("form, details")?.getAttribute("action") ?? "";
-  return [node.tagName, at, node.closest("details") ? nameOf(node.closest("details")) : "", node.value ?? "", node.textContent.trim()].join("\n");
+  const form = node.closest("form"), details = node.closest("details");
+  const at = node.getAttribute("href") ?? node.getAttribute("formaction") ?? (form ? sends(form) : details ? nameOf(details) : "");
+  return [node.tagName, at, node.value ?? "", node.textContent.trim()].join("\n");
 }
 
 let pressedAt = 0;

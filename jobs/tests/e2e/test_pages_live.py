@@ -8,7 +8,7 @@ import psutil
 import pytest
 from playwright.sync_api import expect
 
-from jobs import live
+from jobs import failures, live
 from jobs.manager import JobManager
 from jobs.models import Job
 from jobs.states import ENDED, Status
@@ -388,19 +388,54 @@ def test_lines_written_between_the_page_and_its_socket_are_not_jumped_over(look,
     assert lines == list(range(1, reload(running_job).log_seq + 1))
 
 
-def test_what_somebody_types_stays_when_its_part_of_the_page_is_drawn_again(look, running_job, analyst):
-    JobManager().mark_failed(running_job.pk, "example.org does not answer", attempt=1, kind="transient")
+def test_what_somebody_types_stays_when_its_part_of_the_page_is_drawn_again(look, running_job, analyst, other):
+    def fail(job, message):
+        JobManager().start([job.pk], worker_id="w", host="h")
+        JobManager().mark_failed(job.pk, message, attempt=1, kind="transient")
+        return reload(job)
+
+    def another():
+        return JobManager().create_job("sample_steps", created_by=analyst)
+
+    failed = fail(running_job, "example.org does not answer")
     page = look("/")
     page.locator("summary").first.click()
     note = page.get_by_label("Note for all who have this failure")
     note.fill("Known, the host moves")
-    later = JobManager().create_job("sample_steps", created_by=analyst)
-    JobManager().start([later.pk], worker_id="w", host="h")
-    JobManager().mark_failed(later.pk, "No disk", attempt=1, kind="permanent")
+    fail(another(), "No disk")
     expect(page.locator("#r-main")).to_contain_text("No disk")
     expect(note.last).to_be_focused()
     expect(note.last).to_have_value("Known, the host moves")
     expect(page.locator("details[open]")).to_have_count(1)
+    # its place is gone: the text stays, and what stands around it is not called live
+    failures.acknowledge(failed.failure, "Known", by=other)
+    fail(another(), "No memory")
+    expect(page.locator("[data-live]")).to_contain_text("Not live")
+    expect(note.last).to_have_value("Known, the host moves")
+    note.last.fill("")
+    page.locator("h1").click()
+    expect(page.locator("#r-main")).to_contain_text("No memory")
+    expect(page.locator("[data-live]")).to_have_text("Live")
+
+
+def test_the_focus_stays_on_its_button_among_those_that_look_alike(look, analyst):
+    """Two kinds of failure with two jobs each; a third one pushes them down."""
+
+    def fail(message, jobs):
+        for _ in range(jobs):
+            job = JobManager().create_job("sample_steps", created_by=analyst)
+            JobManager().start([job.pk], worker_id="w", host="h")
+            JobManager().mark_failed(job.pk, message, attempt=1, kind="transient")
+        return reload(job).failure
+
+    wanted = fail("example.org does not answer", 2)
+    fail("No disk", 2)
+    page = look("/")
+    button = page.locator(f"form:has(input[value='open_failure={wanted}']) button")
+    button.focus()
+    fail("No memory", 1)
+    expect(page.locator("#r-main")).to_contain_text("No memory")
+    expect(button).to_be_focused()
 
 
 def test_who_is_signed_out_elsewhere_keeps_what_was_typed(look):
