@@ -130,7 +130,8 @@ class MadeUp:
             manager.mark_failed(
                 job.pk, "The host did not answer in 30 s", kind="transient", attempt=1, advice="If it keeps failing, check that the host is reachable."
             )  # fmt: skip
-            Job.objects.filter(pk=job.pk).update(completed_at=now - timedelta(hours=hours))
+            ended = now - timedelta(hours=hours)
+            Job.objects.filter(pk=job.pk).update(started_at=ended - timedelta(seconds=30), completed_at=ended)
         made["failure"] = Job.objects.get(pk=job.pk).failure
 
         job = self.run(self.scrape(80, "harbour.example.net"), "atlas-1", 50)
