@@ -12,23 +12,34 @@ let retry = null;
 
 export function refreshRegions(only = null) {
   if (running) { again = true; return running; }
-  running = load(only).catch(() => false).then((done) => {
+  running = once(only);
+  return running;
+}
+
+async function once(only) {
+  let done = false;
+  try {
+    done = await load(only);
+  } finally {
     running = null;
     drawn(done === true);
     if (done === false) retry ??= setTimeout(() => { retry = null; refreshRegions(); }, AGAIN_MS); // what changed is drawn, if later
     else if (again) { again = false; refreshRegions(); }
-  });
-  return running;
+  }
 }
 
-// True when the page shows what the server said, null when a part could not be drawn for what somebody types there.
+// True when the page shows what the server said, false when it did not answer, null when somebody types where no place is left.
 async function load(only) {
   // what is no region, such as the lines of a log, need not be made again
-  const response = await fetch(location.pathname + location.search, { credentials: "same-origin", headers: { "X-Regions": "1" }, signal: AbortSignal.timeout(ANSWER_MS) });
+  let response, text;
+  try {
+    response = await fetch(location.pathname + location.search, { credentials: "same-origin", headers: { "X-Regions": "1" }, signal: AbortSignal.timeout(ANSWER_MS) });
+    text = await response.text();
+  } catch { return false; }
   const elsewhere = response.redirected || response.status === 404; // signed out, or no longer ours to see
   if (elsewhere && !isAnythingTyped()) { location.reload(); return true; }
   if (elsewhere || !response.ok) return false;
-  const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+  const fresh = new DOMParser().parseFromString(text, "text/html");
   heard();
   await released();
   let done = true;

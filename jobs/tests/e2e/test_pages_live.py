@@ -329,11 +329,11 @@ def look(start_stack, browser):
     """Opens a page of a stack without workers: what happens to its jobs, the test does itself."""
     viewers = []
 
-    def open_page(path, before=lambda page: None):
+    def open_page(path, before=lambda page: None, **options):
         viewers.append(Viewer(browser, start_stack(workers=False).base, "ortega"))
         page = viewers[-1].page
         before(page)
-        page.goto(path)
+        page.goto(path, **options)
         return page
 
     yield open_page
@@ -365,23 +365,33 @@ def test_a_redraw_that_fails_is_made_again_and_until_then_the_page_is_not_live(l
     expect(page.locator("[data-live]")).to_have_text("Live")
 
 
+HOLD_RESUME = """
+  const Real = WebSocket;
+  window.WebSocket = class extends Real {
+    send(text) { if (text.includes('"resume"')) window.resume = () => super.send(text); else super.send(text); }
+  };
+"""
+
+
 def test_lines_written_between_the_page_and_its_socket_are_not_jumped_over(look, running_job):
-    held = []
+    """Its script comes late, and what that asks for still later, as on a slow line."""
+    scripts = []
+
+    def slow_line(page):
+        page.add_init_script(HOLD_RESUME)
+        page.route("**/js/page*.js", lambda route: scripts.append(route))  # Playwright marks what it is given
 
     def say(text):
         JobManager().append_logs(running_job.pk, [{"level": 20, "message": text}], attempt=1)
 
-    def between(socket):
-        say("After the page")
-        server = socket.connect_to_server()
-        socket.on_message(lambda message: held.append((server, message)) if "resume" in message else server.send(message))
-
-    page = look(running_job.get_absolute_url(), lambda page: page.route_web_socket(re.compile("/ws/jobs/"), between))
+    page = look(running_job.get_absolute_url(), slow_line, wait_until="commit")
+    expect(page.locator("[data-log]")).to_contain_text("Started on atlas-1")
+    say("After the page")
+    scripts[0].continue_()
     expect(page.locator("[data-live]")).to_have_text("Live")
     say("After the socket")
     expect(page.locator("[data-log]")).to_contain_text("After the socket")
-    for server, message in held:
-        server.send(message)
+    page.evaluate("window.resume()")
     say("The last one")
     expect(page.locator("[data-log]")).to_contain_text("The last one")
     lines = page.locator("[data-log] li[data-seq]").evaluate_all("lines => lines.map((line) => Number(line.dataset.seq))")
