@@ -32,7 +32,7 @@ def test_memory_of_a_child_that_takes_a_known_amount(cluster, gate):
 
 @pytest.mark.parametrize("share", [0.25, 0.5])
 def test_cpu_of_a_child_with_a_known_load(cluster, gate, share):
-    """Shown and measured from outside over the same time, and the load is what was asked for. Written are every fifth measurements."""
+    """Shown and measured from outside over the same time: within 10 % of each other, and the load is what was asked for."""
     job = create("sample_load", parameters={"cpu_share": share, "gate": str(gate)})
     child = psutil.Process(child_of(job))
     wait_for(lambda: len(job.attempts.get().samples) >= 2, "it to run evenly")
@@ -40,10 +40,10 @@ def test_cpu_of_a_child_with_a_known_load(cluster, gate, share):
     before = len(job.attempts.get().samples)
     wait_for(lambda: len(job.attempts.get().samples) >= before + 12, "a dozen samples")
     true = 100 * (sum(child.cpu_times()[:2]) - used) / (time.monotonic() - began)
-    samples = job.attempts.get().samples[before - 1 :]
+    samples = job.attempts.get().samples[before - 1 :]  # to the last one: every fifth measurement writes those before it, too
     spans = [(later[0] - sooner[0], later[2]) for sooner, later in itertools.pairwise(samples)]
     shown = sum(seconds * percent for seconds, percent in spans) / sum(seconds for seconds, _ in spans)
-    assert shown == pytest.approx(true, rel=0.2)
+    assert shown == pytest.approx(true, rel=0.1)
     assert true <= 115 * share  # less on a busy machine, which gives it less
     gate.open_to(1)
     wait_for(lambda: ended(job), "the end")
@@ -52,14 +52,14 @@ def test_cpu_of_a_child_with_a_known_load(cluster, gate, share):
 
 
 def test_the_time_left_of_a_steady_job(cluster, gate):
-    """At half time it is said well what is left: 20 % off on a quiet machine, and a test machine may be slower in one half."""
+    """At half time what is said to be left is within 20 % of what it then takes."""
     job = create("sample_paced", parameters={"total": 60, "step_s": 0.15})
     wait_for(lambda: reload(job).completed_steps >= 30, "half time")
     row, now = reload(job), time.time()
     left = row.estimated_duration - (now - row.started_at.timestamp())
     wait_for(lambda: ended(job), "the end")
     took = reload(job).completed_at.timestamp() - now
-    assert left == pytest.approx(took, rel=0.4)
+    assert left == pytest.approx(took, rel=0.2)
 
 
 def test_where_the_time_of_a_job_went(cluster, gate):
@@ -76,7 +76,7 @@ def test_where_the_time_of_a_job_went(cluster, gate):
     parts = {part.key: part.seconds for part in timing.split(row, [attempt])}
     assert parts["network"] >= 0.4
     assert parts["writing"] > 0
-    assert sum(parts.values()) == pytest.approx((row.completed_at - row.created_at).total_seconds(), abs=0.5)
+    assert sum(parts.values()) == pytest.approx((row.completed_at - row.created_at).total_seconds(), abs=0.1)
     assert [stage.name for stage in timing.stages(attempt)] == ["Asking", "Storing"]
     assert timing.stages(attempt)[0].seconds >= 0.4
     host, requests, seconds = attempt.times["hosts"][0]
