@@ -85,7 +85,7 @@ class JobNotificationService:
             sql.insert([row], ignore_conflicts=True)
         message = {
             "type": "notification", "id": str(row.pk), "job": str(ended.job_id), "status": ended.status, "text": row.text,
-            "unread": Notification.objects.filter(user_id=ended.created_by_id, read_at=None).count(),
+            "unread": unread_of(ended.created_by_id),
             "url": row.get_absolute_url(),
         }  # fmt: skip
         transaction.on_commit(lambda: live.publish(f"user.{ended.created_by_id}", message, retry=True), robust=True)
@@ -161,6 +161,7 @@ class JobNotificationService:
 
 
 def unread_of(user: Any) -> int:
+    """Of a person, or of their id."""
     return Notification.objects.filter(user=user, read_at=None).count()
 
 

@@ -71,7 +71,8 @@ def failure_list(request: HttpRequest) -> HttpResponse:
 @require_GET
 def failure_detail(request: HttpRequest, fingerprint: str) -> HttpResponse:
     """One kind of failure: when it began, how it goes, which jobs have it, and what can be done for all of them."""
-    trouble, visible = visible_trouble(request, fingerprint), visible_jobs(request)
+    visible = visible_jobs(request)
+    (trouble,) = with_trends([visible_trouble(request, fingerprint)], visible)
     mark_seen(request, failure=fingerprint, count__gt=1)
     with_it = visible.filter(failures.with_failure(fingerprint)).order_by("-created_at", "-id")
     context = {
@@ -80,7 +81,6 @@ def failure_detail(request: HttpRequest, fingerprint: str) -> HttpResponse:
         "meaning": MEANING.get(trouble.group.kind, ""),
         "jobs": decorate(list(with_it[:PAGE_SIZE])),
         "waiting": visible.waiting().filter(failure=fingerprint).count(),
-        "trend": failures.trends(visible, {fingerprint})[fingerprint],
         "hours": failures.TREND_HOURS,
         "items": list(
             failures.failed_items(visible, failures.lately()).filter(failure=fingerprint).select_related("job").order_by("-at")[:20]

@@ -67,7 +67,7 @@ function receive(message) {
   else if (message.type === "job.progress") show(message);
   else if (message.type === "job.log") append(message.lines);
   else if (message.type === "job.sample") {
-    for (const known of [last, latest]) if (known) Object.assign(known, { memory: message.memory, cpu: message.cpu });
+    if (last) Object.assign(last, { memory: message.memory, cpu: message.cpu });
     set("memory", message.memory);
     set("cpu", message.cpu);
     redrawChart();

@@ -37,6 +37,15 @@ def was_not_reloaded(page):
     return page.evaluate("window.firstView === true")
 
 
+def fail(analyst, message, jobs=1):
+    """The fingerprint that they have in common."""
+    for _ in range(jobs):
+        job = JobManager().create_job("sample_steps", created_by=analyst)
+        JobManager().start([job.pk], worker_id="w", host="h")
+        JobManager().mark_failed(job.pk, message, attempt=1, kind="transient")
+    return reload(job).failure
+
+
 def bar(page):
     return float(page.locator("[data-bar]").evaluate("bar => bar.value"))
 
@@ -398,28 +407,20 @@ def test_lines_written_between_the_page_and_its_socket_are_not_jumped_over(look,
     assert lines == list(range(1, reload(running_job).log_seq + 1))
 
 
-def test_what_somebody_types_stays_when_its_part_of_the_page_is_drawn_again(look, running_job, analyst, other):
-    def fail(job, message):
-        JobManager().start([job.pk], worker_id="w", host="h")
-        JobManager().mark_failed(job.pk, message, attempt=1, kind="transient")
-        return reload(job)
-
-    def another():
-        return JobManager().create_job("sample_steps", created_by=analyst)
-
-    failed = fail(running_job, "example.org does not answer")
+def test_what_somebody_types_stays_when_its_part_of_the_page_is_drawn_again(look, analyst, other):
+    failure = fail(analyst, "example.org does not answer")
     page = look("/")
     page.locator("summary").first.click()
     note = page.get_by_label("Note for all who have this failure")
     note.fill("Known, the host moves")
-    fail(another(), "No disk")
+    fail(analyst, "No disk")
     expect(page.locator("#r-main")).to_contain_text("No disk")
     expect(note.last).to_be_focused()
     expect(note.last).to_have_value("Known, the host moves")
     expect(page.locator("details[open]")).to_have_count(1)
     # its place is gone: the text stays, and what stands around it is not called live
-    failures.acknowledge(failed.failure, "Known", by=other)
-    fail(another(), "No memory")
+    failures.acknowledge(failure, "Known", by=other)
+    fail(analyst, "No memory")
     expect(page.locator("[data-live]")).to_contain_text("Not live")
     expect(note.last).to_have_value("Known, the host moves")
     note.last.fill("")
@@ -430,20 +431,12 @@ def test_what_somebody_types_stays_when_its_part_of_the_page_is_drawn_again(look
 
 def test_the_focus_stays_on_its_button_among_those_that_look_alike(look, analyst):
     """Two kinds of failure with two jobs each; a third one pushes them down."""
-
-    def fail(message, jobs):
-        for _ in range(jobs):
-            job = JobManager().create_job("sample_steps", created_by=analyst)
-            JobManager().start([job.pk], worker_id="w", host="h")
-            JobManager().mark_failed(job.pk, message, attempt=1, kind="transient")
-        return reload(job).failure
-
-    wanted = fail("example.org does not answer", 2)
-    fail("No disk", 2)
+    wanted = fail(analyst, "example.org does not answer", 2)
+    fail(analyst, "No disk", 2)
     page = look("/")
     button = page.locator(f"form:has(input[value='open_failure={wanted}']) button")
     button.focus()
-    fail("No memory", 1)
+    fail(analyst, "No memory")
     expect(page.locator("#r-main")).to_contain_text("No memory")
     expect(button).to_be_focused()
 
